@@ -1,0 +1,141 @@
+"""Clients: connect, and hand out a protocol that the peer has greeted."""
+
+from __future__ import annotations
+
+import asyncio
+import ssl as tls
+from collections.abc import Awaitable, Callable, Generator
+from types import TracebackType
+from typing import Any, Generic, TypeVar
+
+from .config import Config
+from .exceptions import HandshakeError
+from .protocol import H2Protocol
+
+__all__ = ["open_connection", "open_unix_connection"]
+
+ProtocolT = TypeVar("ProtocolT", bound=H2Protocol)
+
+_DEFAULT_PORT = {"http": 80, "https": 443}
+
+
+class Connecting(Generic[ProtocolT]):
+    """What ``open_connection`` returns: await it, or ``async with`` it."""
+
+    def __init__(self, connect: Callable[[], Awaitable[ProtocolT]]) -> None:
+        self._connect = connect
+        # The protocol, while inside ``async with``.
+        self._protocol: ProtocolT | None = None
+
+    def __await__(self) -> Generator[Any, None, ProtocolT]:
+        return self._connect().__await__()
+
+    async def __aenter__(self) -> ProtocolT:
+        self._protocol = await self._connect()
+        return self._protocol
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        assert self._protocol is not None
+        await self._protocol.__aexit__(kind, error, traceback)
+
+
+def open_connection(
+    host: str | None = None,
+    port: int | None = None,
+    *,
+    cls: type[ProtocolT] = H2Protocol,  # type: ignore[assignment]  # because a default binds no T
+    config: Config | None = None,
+    ssl: bool | tls.SSLContext | None = None,
+    **options: Any,
+) -> Connecting[ProtocolT]:
+    """Connect to a server over TCP; ``await`` it, or ``async with`` it.
+
+    ``cls``: the class of the protocol. ``ssl``: True for a default context, or a context, on
+    which ALPN ``h2`` is set. ``options``: those of :class:`Config`, and those of
+    ``loop.create_connection``, ``sock`` included.
+
+    Returns once TLS is done and the peer's SETTINGS have come, within ``open_timeout`` seconds.
+    Raises :class:`HandshakeError` when the peer does not speak HTTP/2 or takes too long,
+    ``OSError`` and ``ssl.SSLError`` as asyncio does. Cancelling it closes what was opened.
+    """
+    own, others = Config.split(options)
+    config = Config.of(config, own)
+    context = _context(ssl)
+
+    async def connect() -> ProtocolT:
+        protocol = cls(client_side=True, config=config)
+        if host is not None:
+            name = f"[{host}]" if ":" in host else host
+            default = _DEFAULT_PORT["https" if context else "http"]
+            protocol.authority = name if port in (None, default) else f"{name}:{port}"
+        loop = asyncio.get_running_loop()
+        return await _open(
+            protocol,
+            lambda: loop.create_connection(lambda: protocol, host, port, ssl=context, **others),
+        )
+
+    return Connecting(connect)
+
+
+def open_unix_connection(
+    path: str | None = None,
+    *,
+    cls: type[ProtocolT] = H2Protocol,  # type: ignore[assignment]  # because a default binds no T
+    config: Config | None = None,
+    ssl: bool | tls.SSLContext | None = None,
+    **options: Any,
+) -> Connecting[ProtocolT]:
+    """Connect to a server on a Unix socket: as :func:`open_connection`.
+
+    ``options`` are also those of ``loop.create_unix_connection``. ``:authority`` is
+    ``localhost``.
+    """
+    own, others = Config.split(options)
+    config = Config.of(config, own)
+    context = _context(ssl)
+
+    async def connect() -> ProtocolT:
+        protocol = cls(client_side=True, config=config)
+        protocol.authority = "localhost"
+        if context is not None:
+            others.setdefault("server_hostname", "localhost")
+        loop = asyncio.get_running_loop()
+        return await _open(
+            protocol,
+            lambda: loop.create_unix_connection(lambda: protocol, path, ssl=context, **others),
+        )
+
+    return Connecting(connect)
+
+
+def _context(ssl: bool | tls.SSLContext | None) -> tls.SSLContext | None:
+    if ssl is None or ssl is False:
+        return None
+    if ssl is True:
+        ssl = tls.create_default_context()
+    if not isinstance(ssl, tls.SSLContext):
+        raise TypeError(f"ssl must be True, an SSLContext or None, not {ssl!r}")
+    ssl.set_alpn_protocols(["h2"])
+    return ssl
+
+
+async def _open(protocol: ProtocolT, create: Callable[[], Awaitable[Any]]) -> ProtocolT:
+    limit = protocol.config.open_timeout
+    deadline = asyncio.timeout(limit)
+    try:
+        async with deadline:
+            await create()
+            await protocol.wait_open()
+    except BaseException as error:
+        protocol.close_connection()
+        if isinstance(error, TimeoutError) and deadline.expired():
+            raise HandshakeError(f"no HTTP/2 connection within {limit} s") from error
+        if isinstance(error, tls.SSLError) and "NO_APPLICATION_PROTOCOL" in str(error.reason):
+            raise HandshakeError("the server does not offer ALPN 'h2'") from error
+        raise
+    return protocol

@@ -1,0 +1,164 @@
+"""Every option of a connection, validated once and frozen, each default with its reason.
+
+An option is a keyword of ``start_server``, ``open_connection`` and ``H2Protocol``; one that only
+the other side uses is allowed and unused.
+"""
+
+from __future__ import annotations
+
+import codecs
+import dataclasses
+import math
+from collections.abc import Callable, Mapping
+from typing import Any, Final
+
+__all__ = ["Config"]
+
+_MAX_31: Final = 2**31 - 1
+_MAX_32: Final = 2**32 - 1
+_ENCODINGS: Final = {"utf-8", "ascii", "iso8859-1"}
+
+
+def _wrong_type(name: str, value: object, wanted: str) -> TypeError:
+    return TypeError(f"{name} must be {wanted}, not {value!r}")
+
+
+def _integer(low: int, high: int) -> Callable[[str, object], None]:
+    def check(name: str, value: object) -> None:
+        if isinstance(value, bool) or not isinstance(value, int):
+            raise _wrong_type(name, value, f"an int from {low} to {high}")
+        if not low <= value <= high:
+            raise ValueError(f"{name} must be from {low} to {high}, not {value}")
+
+    return check
+
+
+def _seconds(*, optional: bool, zero: bool = False) -> Callable[[str, object], None]:
+    bound = "at least 0" if zero else "more than 0"
+    wanted = f"a number of seconds, {bound}" + (", or None" if optional else "")
+
+    def check(name: str, value: object) -> None:
+        if value is None and optional:
+            return
+        if isinstance(value, bool) or not isinstance(value, (int, float)):
+            raise _wrong_type(name, value, wanted)
+        if not math.isfinite(value) or value < 0 or (value == 0 and not zero):
+            raise ValueError(f"{name} must be {wanted}, not {value}")
+
+    return check
+
+
+def _boolean(name: str, value: object) -> None:
+    if not isinstance(value, bool):
+        raise _wrong_type(name, value, "True or False")
+
+
+def _encoding(name: str, value: object) -> None:
+    wanted = '"utf-8", "ascii", "latin-1" or None (bytes)'
+    if value is None:
+        return
+    if not isinstance(value, str):
+        raise _wrong_type(name, value, wanted)
+    try:
+        known = codecs.lookup(value).name in _ENCODINGS
+    except LookupError:
+        known = False
+    if not known:
+        raise ValueError(f"{name} must be {wanted}, not {value!r}")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
+class Config:
+    """The options of one connection; immutable, checked when it is made.
+
+    A wrong type raises ``TypeError``, a wrong value ``ValueError``; both name the option, the
+    value and what is allowed.
+    """
+
+    # Streams
+
+    #: SETTINGS_MAX_CONCURRENT_STREAMS that we announce. 100 is the least that RFC 9113 section
+    #: 6.5.2 recommends, and what most servers announce.
+    concurrency: int = 100
+    #: SETTINGS_ENABLE_PUSH of a client. Off: browsers have removed it, and a promise costs memory.
+    enable_push: bool = False
+    #: SETTINGS_ENABLE_CONNECT_PROTOCOL of a server (RFC 8441). Off: a handler has to know it.
+    enable_connect_protocol: bool = False
+
+    # Sizes
+
+    #: Receive window of a stream, in bytes. 256 KiB keeps 20 ms round trips at 100 Mbit/s busy.
+    initial_window_size: int = 262_144
+    #: Receive window of the connection, in bytes. Credit for it goes back on receipt, so it only
+    #: bounds what is in flight: 16 MiB lets 64 streams fill their own windows at once.
+    connection_window_size: int = 16_777_216
+    #: Largest frame payload that we accept, in bytes. The least allowed: larger frames delay
+    #: other streams and save nothing.
+    max_frame_size: int = 16_384
+    #: SETTINGS_MAX_HEADER_LIST_SIZE, in bytes as RFC 9113 section 6.5.2 counts them. Four times
+    #: what common HTTP/1.1 servers accept.
+    max_header_list_size: int = 65_536
+    #: SETTINGS_HEADER_TABLE_SIZE, in bytes: the default of RFC 7541.
+    header_table_size: int = 4_096
+
+    # Headers
+
+    #: How headers are decoded (with surrogateescape, so nothing is lost); None hands out bytes.
+    header_encoding: str | None = "utf-8"
+
+    # Health
+
+    #: Seconds without a received byte after which ``wait_functional`` asks with a PING.
+    functional_timeout: float = 2
+    #: Seconds without a received byte after which a PING is sent unasked; None: never.
+    keepalive_interval: float | None = None
+    #: Seconds that such a PING may stay without any received byte; then the transport is aborted.
+    keepalive_timeout: float = 20
+
+    # Timeouts
+
+    #: Seconds for TLS, preface and SETTINGS. More than two lost SYNs, less than a user's patience.
+    open_timeout: float | None = 10
+    #: Seconds for everything after the decision to close, the TLS goodbye included.
+    close_timeout: float = 10
+
+    def __post_init__(self) -> None:
+        for name, check in _CHECKS.items():
+            check(name, getattr(self, name))
+
+    @classmethod
+    def of(cls, config: Config | None, options: Mapping[str, Any]) -> Config:
+        """Return ``config`` (default: all defaults) with ``options`` in place of its own.
+
+        Raises ``TypeError`` for an unknown option or a ``config`` that is not a ``Config``.
+        """
+        if config is not None and not isinstance(config, Config):
+            raise _wrong_type("config", config, "a Config or None")
+        for name in options:
+            if name not in _CHECKS:
+                raise TypeError(f"unknown option {name!r}; known are: {', '.join(_CHECKS)}")
+        return dataclasses.replace(config or cls(), **options)
+
+    @classmethod
+    def split(cls, options: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+        """Return ``options`` in two parts: those of ``Config``, and the others (asyncio's)."""
+        own = {name: value for name, value in options.items() if name in _CHECKS}
+        return own, {name: value for name, value in options.items() if name not in own}
+
+
+_CHECKS: Final[dict[str, Callable[[str, object], None]]] = {
+    "concurrency": _integer(0, _MAX_32),
+    "enable_push": _boolean,
+    "enable_connect_protocol": _boolean,
+    "initial_window_size": _integer(0, _MAX_31),
+    "connection_window_size": _integer(65_535, _MAX_31),
+    "max_frame_size": _integer(16_384, 2**24 - 1),
+    "max_header_list_size": _integer(0, _MAX_32),
+    "header_table_size": _integer(0, _MAX_32),
+    "header_encoding": _encoding,
+    "functional_timeout": _seconds(optional=False),
+    "keepalive_interval": _seconds(optional=True),
+    "keepalive_timeout": _seconds(optional=False),
+    "open_timeout": _seconds(optional=True),
+    "close_timeout": _seconds(optional=False, zero=True),
+}

@@ -1,0 +1,872 @@
+"""``Connection``: h2's connection with its gaps closed, and every use of h2's internals.
+
+What differs from h2, with the clause of RFC 9113 each time: GOAWAY does not end the state machine
+(6.8), errors go out with the code the RFC names (5.4, 7), what concerns one stream ends that
+stream only (5.4.2, 8.1.1), events of good frames before a bad one are kept, and no step costs
+more with more streams open.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections import deque
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, Final, cast
+
+from h2.config import H2Configuration
+from h2.connection import (
+    AllowedStreamIDs,
+    ConnectionInputs,
+    ConnectionState,
+    H2Connection,
+    H2ConnectionStateMachine,
+)
+from h2.errors import ErrorCodes
+from h2.events import (
+    ConnectionTerminated,
+    DataReceived,
+    Event,
+    PriorityUpdated,
+    PushedStreamReceived,
+    RemoteSettingsChanged,
+    StreamEnded,
+    StreamReset,
+)
+from h2.exceptions import (
+    DenialOfServiceError,
+    FlowControlError,
+    FrameDataMissingError,
+    FrameTooLargeError,
+    ProtocolError,
+    StreamClosedError,
+    StreamIDTooLowError,
+)
+from h2.frame_buffer import FrameBuffer as H2FrameBuffer
+from h2.settings import ChangedSetting, SettingCodes, Settings
+from h2.stream import H2Stream as BaseStream
+from h2.stream import H2StreamStateMachine, StreamClosedBy, StreamInputs, StreamState
+from hpack.exceptions import HPACKError, OversizedHeaderListError
+from hyperframe.exceptions import InvalidDataError, InvalidFrameError, InvalidPaddingError
+from hyperframe.frame import (
+    ContinuationFrame,
+    DataFrame,
+    Frame,
+    GoAwayFrame,
+    HeadersFrame,
+    PriorityFrame,
+    PushPromiseFrame,
+    RstStreamFrame,
+    SettingsFrame,
+    WindowUpdateFrame,
+)
+
+from .codec import Encoder
+from .headers import Facts, Fields, Kind, Malformed, check, join_cookies
+
+__all__ = ["Connection", "PrefaceError", "StreamFailed"]
+
+_Handled = tuple[list[Frame], list[Event]]
+
+_FRAME_HEADER: Final = 9
+# Frames of one length only (RFC 9113 sections 6.4, 6.7 and 6.9), by type.
+_FIXED_LENGTH: Final = {
+    RstStreamFrame.type: 4,
+    0x06: 8,
+    WindowUpdateFrame.type: 4,
+}
+_OPEN: Final = frozenset(
+    [StreamState.OPEN, StreamState.HALF_CLOSED_LOCAL, StreamState.HALF_CLOSED_REMOTE]
+)
+_RECEIVING: Final = frozenset([StreamState.OPEN, StreamState.HALF_CLOSED_LOCAL])
+_RESERVED: Final = frozenset([StreamState.RESERVED_LOCAL, StreamState.RESERVED_REMOTE])
+_ACK: Final = 0x01
+_PADDED: Final = 0x08
+_PRIORITY: Final = 0x20
+
+
+class PrefaceError(ProtocolError):
+    """The peer's first bytes are not those of HTTP/2 (RFC 9113 section 3.4)."""
+
+
+class CompressionError(ProtocolError):
+    """A header block cannot be decoded (RFC 9113 section 4.3)."""
+
+    error_code = ErrorCodes.COMPRESSION_ERROR
+
+
+@dataclasses.dataclass(kw_only=True)
+class StreamFailed(StreamReset):
+    """h2's event for a stream that this side resets because the peer broke a rule, and which."""
+
+    reason: str = ""
+    remote_reset: bool = False
+
+
+class _StreamError(Exception):
+    """What ends one stream and leaves the connection alone (RFC 9113 section 5.4.2)."""
+
+    def __init__(self, stream_id: int, error_code: ErrorCodes, reason: str) -> None:
+        super().__init__(reason)
+        self.stream_id = stream_id
+        self.error_code = error_code
+
+
+def _open_ended_transitions() -> dict[Any, Any]:
+    # Relies on H2ConnectionStateMachine._transitions: (state, input) -> (function, new state).
+    transitions = dict(H2ConnectionStateMachine._transitions)
+    for state in ConnectionState:
+        if state is not ConnectionState.CLOSED:
+            for goaway in (ConnectionInputs.SEND_GOAWAY, ConnectionInputs.RECV_GOAWAY):
+                transitions[state, goaway] = (None, state)
+    return transitions
+
+
+class _ConnectionStateMachine(H2ConnectionStateMachine):
+    """h2's, except that a GOAWAY does not close the connection (RFC 9113 section 6.8)."""
+
+    _transitions = _open_ended_transitions()
+
+
+class _StreamStateMachine(H2StreamStateMachine):
+    """h2's, which tells the connection when a stream opens or closes, so that none are counted."""
+
+    def __init__(self, stream_id: int, changed: Callable[[int, StreamState, StreamState], None]):
+        super().__init__(stream_id)
+        self._changed = changed
+
+    def process_input(self, input_: StreamInputs) -> list[Event]:
+        before = self.state
+        try:
+            return super().process_input(input_)
+        finally:
+            if self.state is not before:
+                self._changed(self.stream_id, before, self.state)
+
+
+class Stream(BaseStream):
+    """h2's stream, with what RFC 9113 section 8.1.1 wants to be known about its message."""
+
+    def __init__(
+        self,
+        stream_id: int,
+        config: H2Configuration,
+        inbound_window_size: int,
+        outbound_window_size: int,
+        changed: Callable[[int, StreamState, StreamState], None],
+    ) -> None:
+        super().__init__(stream_id, config, inbound_window_size, outbound_window_size)
+        self.state_machine = _StreamStateMachine(stream_id, changed)
+        # The content-length that the peer announced, None where it did not or it does not count.
+        self.expected_length: int | None = None
+        # Bytes of content that have come.
+        self.received_length = 0
+        # The method of the request, on both sides; h2's request_method is overwritten by a response.
+        self.method: bytes | None = None
+        # Whether this is a tunnel: only DATA may follow (RFC 9113 section 8.5).
+        self.connected = False
+
+    def expect(self, facts: Facts) -> None:
+        """Note what the peer's header section says of the content to come."""
+        length = facts.content_length
+        if facts.status is not None and (self.method == b"HEAD" or facts.status in (204, 304)):
+            # defined to have no content, whatever its content-length (RFC 9110 section 6.4.1)
+            length = 0
+        self.expected_length = None if self.method == b"CONNECT" else length
+
+    def count(self, length: int, end_stream: bool) -> None:
+        """Count content against the content-length; raises ``Malformed`` when it is wrong."""
+        self.received_length += length
+        expected = self.expected_length
+        if expected is None:
+            return
+        if self.received_length > expected or (end_stream and self.received_length != expected):
+            raise Malformed(f"content-length is {expected}, but {self.received_length} bytes came")
+
+    def take_headers(
+        self, fields: Fields, end_stream: bool, informational: bool = False
+    ) -> list[Event]:
+        """Take a checked header section through the state machine; return h2's events."""
+        recv = (
+            StreamInputs.RECV_INFORMATIONAL_HEADERS if informational else StreamInputs.RECV_HEADERS
+        )
+        events = self.state_machine.process_input(recv)
+        event = cast(Any, events[0])
+        event.headers = list(fields)
+        if end_stream:
+            ended = self.state_machine.process_input(StreamInputs.RECV_END_STREAM)
+            event.stream_ended = cast(StreamEnded, ended[0])
+            events += ended
+        return events
+
+
+class FrameBuffer(H2FrameBuffer):
+    """Cuts what arrives into frames, and refuses what is wrong as soon as it can be seen.
+
+    Relies on ``_data``, ``_headers_buffer`` and ``_update_header_buffer`` of h2's buffer.
+    """
+
+    def __init__(self, server: bool) -> None:
+        super().__init__(server)
+        self._server = server
+        # Whether the SETTINGS frame that every peer starts with has come (RFC 9113 section 3.4).
+        self._settings_came = False
+
+    @property
+    def mid_frame(self) -> bool:
+        """Whether a frame or a header block has begun and not ended."""
+        return bool(self._data or self._headers_buffer)
+
+    def add_data(self, data: Any) -> None:
+        """Add received bytes; raises ``PrefaceError``."""
+        try:
+            super().add_data(data)
+        except ProtocolError:
+            start = bytes(data[:24])
+            what = "HTTP/1" if b"HTTP/1" in bytes(data[:4096]) else "something else"
+            raise PrefaceError(
+                f"the client speaks {what}: it began with {start!r}, not the HTTP/2 preface"
+            ) from None
+
+    def __next__(self) -> Frame:
+        while True:
+            data = self._data
+            if len(data) < _FRAME_HEADER:
+                raise StopIteration
+            length = int.from_bytes(data[:3], "big")
+            kind, flags = data[3], data[4]
+            stream_id = int.from_bytes(data[5:9], "big") & 0x7FFF_FFFF
+            self._check_header(length, kind, flags, stream_id)
+            end = _FRAME_HEADER + length
+            if len(data) < end:
+                raise StopIteration
+            raw = bytes(data[:end])
+            del data[:end]
+            frame = self._update_header_buffer(_parse(raw, length, kind, flags, stream_id))
+            if frame is not None:
+                return frame
+
+    def _check_header(self, length: int, kind: int, flags: int, stream_id: int) -> None:
+        if not self._settings_came:
+            self._check_first(kind, flags, stream_id)
+        if self._headers_buffer and (
+            kind != ContinuationFrame.type or stream_id != self._headers_buffer[0].stream_id
+        ):
+            # RFC 9113 section 4.3
+            raise ProtocolError("a frame came between HEADERS and their CONTINUATION")
+        if length > self.max_frame_size:
+            raise FrameTooLargeError(
+                f"a frame of {length} bytes came, where {self.max_frame_size} are allowed"
+            )
+        if length != _FIXED_LENGTH.get(kind, length):
+            raise FrameDataMissingError(f"a frame of type {kind} has {length} bytes")
+        if kind == SettingsFrame.type and length and (length % 6 or flags & _ACK):
+            raise FrameDataMissingError(f"a SETTINGS frame has {length} bytes")
+        self._settings_came = True
+
+    def _check_first(self, kind: int, flags: int, stream_id: int) -> None:
+        if kind == SettingsFrame.type and not flags & _ACK and not stream_id:
+            return
+        start = bytes(self._data[:24])
+        if start.startswith(b"HTTP/"):
+            raise PrefaceError(f"the server speaks HTTP/1: it began with {start!r}")
+        raise PrefaceError(f"the peer's first frame is not SETTINGS; it began with {start!r}")
+
+
+def _parse(raw: bytes, length: int, kind: int, flags: int, stream_id: int) -> Frame:
+    if kind == PriorityFrame.type and length != 5 and stream_id:
+        # RFC 9113 section 6.3
+        raise _StreamError(stream_id, ErrorCodes.FRAME_SIZE_ERROR, "PRIORITY of wrong length")
+    if kind == WindowUpdateFrame.type and stream_id and not int.from_bytes(raw[9:]) & 0x7FFF_FFFF:
+        # RFC 9113 section 6.9
+        raise _StreamError(stream_id, ErrorCodes.PROTOCOL_ERROR, "WINDOW_UPDATE of zero")
+    _check_padding(raw, length, kind, flags)
+    if kind == PushPromiseFrame.type:
+        raw = _without_reserved_bit(raw, flags)
+    try:
+        frame, _ = Frame.parse_frame_header(memoryview(raw)[:_FRAME_HEADER])
+        frame.parse_body(memoryview(raw)[_FRAME_HEADER:])
+    except InvalidFrameError as error:
+        raise FrameDataMissingError(str(error)) from error
+    except (InvalidDataError, InvalidPaddingError) as error:
+        raise ProtocolError(str(error)) from error
+    if kind == SettingsFrame.type:
+        # in order and with repetitions, which a dict does not keep (RFC 9113 section 6.5.3)
+        cast(Any, frame).entries = [
+            (int.from_bytes(raw[at : at + 2]), int.from_bytes(raw[at + 2 : at + 6]))
+            for at in range(_FRAME_HEADER, len(raw), 6)
+        ]
+    return frame
+
+
+def _check_padding(raw: bytes, length: int, kind: int, flags: int) -> None:
+    """Padding may not reach into what the frame must have (RFC 9113 sections 6.1, 6.2, 6.6)."""
+    if not flags & _PADDED or kind not in (
+        DataFrame.type,
+        HeadersFrame.type,
+        PushPromiseFrame.type,
+    ):
+        return
+    needed = 1
+    if kind == HeadersFrame.type and flags & _PRIORITY:
+        needed += 5
+    elif kind == PushPromiseFrame.type:
+        needed += 4
+    if length >= needed and raw[_FRAME_HEADER] + needed > length:
+        raise ProtocolError(f"{raw[_FRAME_HEADER]} bytes of padding in a frame of {length}")
+
+
+def _without_reserved_bit(raw: bytes, flags: int) -> bytes:
+    """Clear the bit before a promised stream id, which is ignored (RFC 9113 section 6.6)."""
+    at = _FRAME_HEADER + bool(flags & _PADDED)
+    if len(raw) <= at:
+        return raw
+    return raw[:at] + bytes([raw[at] & 0x7F]) + raw[at + 1 :]
+
+
+class Connection(H2Connection):
+    """One HTTP/2 connection, without I/O. ``receive`` never raises for what a peer did.
+
+    Relies, beyond h2's public API, on the names ``_receive_*_frame``, ``_prepare_for_sending``,
+    ``_begin_new_stream``, ``_open_streams``, ``_terminate_connection``,
+    ``_local_settings_acked``, ``_stream_closed_by``, ``_closed_streams``, ``_data_to_send`` and
+    ``_inbound_flow_control_window_manager``.
+    """
+
+    def __init__(self, config: H2Configuration | None = None) -> None:
+        # Streams that are open in the sense of RFC 9113 section 5.1.2, by id modulo 2. Set
+        # before h2's own, which may ask.
+        self._open_count = [0, 0]
+        # Streams that were promised and have not begun (RFC 9113 section 5.1, "reserved").
+        self._reserved_count = 0
+        # Streams that have closed and are still in `streams`.
+        self._just_closed: list[int] = []
+        super().__init__(config)
+        self.state_machine = _ConnectionStateMachine()
+        self.incoming_buffer = FrameBuffer(server=not self.config.client_side)
+        self.encoder = Encoder()
+        # SETTINGS that were sent and not acknowledged, in order (RFC 9113 section 6.5.3).
+        self._unacked: deque[Mapping[int, int]] = deque()
+        #: Whether the peer has acknowledged SETTINGS of ours.
+        self.was_acked = False
+        # Streams that have closed since the last call of take_closed().
+        self._closed: list[int] = []
+        # Connection credit for DATA that no event tells about; see take_discarded().
+        self._discarded = 0
+        # The last-stream-id of the final GOAWAY that was sent: later streams are ignored.
+        self._last_accepted = self.HIGHEST_ALLOWED_STREAM_ID
+        #: What ended the connection on this side; after it nothing is read or written.
+        self.failure: ProtocolError | None = None
+        #: Inbound streams that the peer has reset, and that the application still works on:
+        #: they keep their place under MAX_CONCURRENT_STREAMS.
+        self.held_streams = 0
+        #: Called with "<" or ">" and each frame, when not None.
+        self.frame_log: Callable[[str, Frame], None] | None = None
+
+    # --- opening -----------------------------------------------------------------------
+
+    def initiate(self, settings: Mapping[SettingCodes, int], *, window_size: int) -> None:
+        """Queue the preface, SETTINGS, and the credit that widens the connection window.
+
+        What a peer may ask of us (streams, header lists, push) holds at once; what changes how
+        it may write (windows, frame and table sizes) holds when it acknowledges.
+        """
+        client = self.config.client_side
+        later = (
+            SettingCodes.HEADER_TABLE_SIZE,
+            SettingCodes.INITIAL_WINDOW_SIZE,
+            SettingCodes.MAX_FRAME_SIZE,
+        )
+        now = {code: value for code, value in settings.items() if code not in later}
+        self.local_settings = Settings(client=client, initial_values=now)
+        self.decoder.max_header_list_size = settings[SettingCodes.MAX_HEADER_LIST_SIZE]
+        if client:
+            self._data_to_send += b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
+        self.update_settings(dict(settings))
+        if window_size > self.inbound_flow_control_window:
+            self.increment_flow_control_window(window_size - self.inbound_flow_control_window)
+
+    def update_settings(self, new_settings: dict[SettingCodes | int, int]) -> None:
+        """Queue a SETTINGS frame; its values hold once the peer has acknowledged it."""
+        super().update_settings(new_settings)
+        self._unacked.append(dict(new_settings))
+
+    # --- receiving ---------------------------------------------------------------------
+
+    def receive(self, data: bytes) -> list[Event]:
+        """Take received bytes and return the events of all good frames in them.
+
+        A connection error queues GOAWAY and is kept in :attr:`failure`; from then on input is
+        ignored.
+        """
+        events: list[Event] = []
+        if self.failure is not None:
+            return events
+        buffer = self.incoming_buffer
+        try:
+            buffer.add_data(data)
+            while True:
+                buffer.max_frame_size = self.max_inbound_frame_size
+                try:
+                    frame = next(buffer)
+                except StopIteration:
+                    return events
+                except _StreamError as error:
+                    events += self._end_stream_for(error)
+                    continue
+                events += self._receive_frame(frame)
+        except ProtocolError as error:
+            self.failure = error
+            self._terminate_connection(error.error_code)
+            return events
+
+    def receive_data(self, data: bytes) -> list[Event]:
+        """As h2's: the same, raising what ``receive`` keeps."""
+        failed = self.failure
+        events = self.receive(data)
+        if self.failure is not None and self.failure is not failed:
+            raise self.failure
+        return events
+
+    def _receive_frame(self, frame: Frame) -> list[Event]:
+        if self.frame_log is not None:
+            self.frame_log("<", frame)
+        try:
+            frames, events = self._frame_dispatch_table[frame.__class__](frame)
+        except _StreamError as error:
+            return self._end_stream_for(error)
+        self._prepare_for_sending(frames)
+        return cast(list[Event], events)
+
+    def _end_stream_for(self, error: _StreamError) -> list[Event]:
+        """Answer a stream error; a stream that does not exist yet makes it a connection error."""
+        stream_id, code = error.stream_id, error.error_code
+        if self._is_idle(stream_id):
+            problem = ProtocolError(f"{error} on the idle stream {stream_id}")
+            problem.error_code = code
+            raise problem
+        if self._is_ignored(stream_id):
+            return []
+        stream = self.streams.get(stream_id)
+        events: list[Event] = []
+        if stream is not None and not stream.closed:
+            stream.state_machine.process_input(StreamInputs.SEND_RST_STREAM)
+            events.append(StreamFailed(stream_id=stream_id, error_code=code, reason=str(error)))
+        elif stream is not None:
+            stream.state_machine.stream_closed_by = StreamClosedBy.SEND_RST_STREAM
+        else:
+            self._closed_streams[stream_id] = StreamClosedBy.SEND_RST_STREAM
+        self._prepare_for_sending([RstStreamFrame(stream_id, code)])
+        return events
+
+    def _terminate_connection(self, error_code: ErrorCodes) -> None:
+        last = min(self.highest_inbound_stream_id, self._last_accepted)
+        self._prepare_for_sending([GoAwayFrame(0, last, error_code)])
+        self.state_machine.state = ConnectionState.CLOSED
+
+    def _is_idle(self, stream_id: int) -> bool:
+        if self._stream_id_is_outbound(stream_id):
+            return stream_id > self.highest_outbound_stream_id
+        return stream_id > self.highest_inbound_stream_id and not self._is_ignored(stream_id)
+
+    def _is_ignored(self, stream_id: int) -> bool:
+        """Whether it is a stream that our last GOAWAY has turned away (RFC 9113 section 6.8)."""
+        return stream_id > self._last_accepted and not self._stream_id_is_outbound(stream_id)
+
+    def _frame_on_closed(self, stream_id: int, *, opens: bool = False) -> None:
+        """Judge HEADERS or DATA on a stream that is closed (RFC 9113 section 5.1).
+
+        Returns where it is to be ignored: this side has reset the stream.
+        """
+        closed_by = self._stream_closed_by(stream_id)
+        if closed_by is StreamClosedBy.SEND_RST_STREAM:
+            return
+        if closed_by is StreamClosedBy.RECV_RST_STREAM:
+            raise _StreamError(stream_id, ErrorCodes.STREAM_CLOSED, "a frame after RST_STREAM")
+        if closed_by is None and opens:
+            raise StreamIDTooLowError(stream_id, self.highest_inbound_stream_id)
+        raise StreamClosedError(stream_id)
+
+    # --- headers -----------------------------------------------------------------------
+
+    def _decode(self, block: bytes) -> Fields:
+        try:
+            return cast(Fields, self.decoder.decode(block, raw=True))
+        except OversizedHeaderListError as error:
+            raise DenialOfServiceError(str(error)) from error
+        except HPACKError as error:
+            raise CompressionError(str(error)) from error
+
+    def _check(self, stream_id: int, fields: Fields, kind: Kind) -> Facts:
+        extended = bool(self.local_settings.enable_connect_protocol)
+        try:
+            return check(fields, kind, extended_connect=extended)
+        except Malformed as error:
+            raise _StreamError(stream_id, ErrorCodes.PROTOCOL_ERROR, str(error)) from None
+
+    def _receive_headers_frame(self, frame: HeadersFrame) -> _Handled:
+        stream_id = frame.stream_id
+        fields = self._decode(frame.data)
+        if self._is_ignored(stream_id):
+            return [], []
+        if self._is_idle(stream_id):
+            events = self._receive_request(frame, fields)
+        else:
+            stream = self.streams.get(stream_id)
+            if stream is None or stream.closed:
+                self._frame_on_closed(stream_id, opens=True)
+                return [], []
+            events = self._receive_more_headers(cast(Stream, stream), frame, fields)
+        if "PRIORITY" in frame.flags:
+            _, updates = self._receive_priority_frame(frame)
+            cast(Any, events[0]).priority_updated = updates[0]
+            events += updates
+        return [], events
+
+    def _receive_request(self, frame: HeadersFrame, fields: Fields) -> list[Event]:
+        stream_id = frame.stream_id
+        if self.config.client_side or not stream_id % 2:
+            raise ProtocolError(f"HEADERS may not open the idle stream {stream_id}")
+        self.state_machine.process_input(ConnectionInputs.RECV_HEADERS)
+        self.highest_inbound_stream_id = stream_id
+        self._admit(stream_id, self.open_inbound_streams + self.held_streams)
+        facts = self._check(stream_id, fields, Kind.REQUEST)
+        end_stream = "END_STREAM" in frame.flags
+        self._check_dependency(frame)
+        if end_stream and facts.content_length and facts.method != b"CONNECT":
+            raise _StreamError(
+                stream_id, ErrorCodes.PROTOCOL_ERROR, "content-length without content"
+            )
+        stream = cast(Stream, self._begin_new_stream(stream_id, AllowedStreamIDs.ODD))
+        stream.method = facts.method
+        stream.expect(facts)
+        return stream.take_headers(join_cookies(fields), end_stream)
+
+    def _admit(self, stream_id: int, count: int) -> None:
+        """Refuse a stream when ``count`` others leave no room for it (RFC 9113 section 5.1.2)."""
+        limit = self.local_settings.max_concurrent_streams
+        if count >= limit:
+            raise _StreamError(
+                stream_id, ErrorCodes.REFUSED_STREAM, f"{limit} streams are open already"
+            )
+
+    def _check_dependency(self, frame: HeadersFrame) -> None:
+        if "PRIORITY" in frame.flags and frame.depends_on == frame.stream_id:
+            # RFC 7540 section 5.3.1
+            raise _StreamError(
+                frame.stream_id, ErrorCodes.PROTOCOL_ERROR, "the stream depends on itself"
+            )
+
+    def _receive_more_headers(
+        self, stream: Stream, frame: HeadersFrame, fields: Fields
+    ) -> list[Event]:
+        stream_id, machine = stream.stream_id, stream.state_machine
+        if machine.state is StreamState.HALF_CLOSED_REMOTE:
+            raise _StreamError(stream_id, ErrorCodes.STREAM_CLOSED, "HEADERS after END_STREAM")
+        if machine.state is StreamState.RESERVED_LOCAL:
+            raise ProtocolError(f"HEADERS on the reserved stream {stream_id}")
+        self._check_dependency(frame)
+        self.state_machine.process_input(ConnectionInputs.RECV_HEADERS)
+        end_stream = "END_STREAM" in frame.flags
+        try:
+            if machine.headers_received:
+                return self._receive_trailers(stream, fields, end_stream)
+            return self._receive_response(stream, fields, end_stream)
+        except Malformed as error:
+            raise _StreamError(stream_id, ErrorCodes.PROTOCOL_ERROR, str(error)) from None
+
+    def _receive_trailers(self, stream: Stream, fields: Fields, end_stream: bool) -> list[Event]:
+        if stream.connected:
+            raise Malformed("HEADERS came on a connected stream (RFC 9113 section 8.5)")
+        if not end_stream:
+            raise Malformed("trailers must end the stream")
+        self._check(stream.stream_id, fields, Kind.TRAILERS)
+        stream.count(0, True)
+        return stream.take_headers(fields, True)
+
+    def _receive_response(self, stream: Stream, fields: Fields, end_stream: bool) -> list[Event]:
+        facts = self._check(stream.stream_id, fields, Kind.RESPONSE)
+        status = facts.status or 0
+        if status < 200:
+            if end_stream:
+                raise Malformed("an interim response must not end the stream")
+            if stream.state_machine.state is StreamState.RESERVED_REMOTE:
+                raise Malformed("an interim response came on a promised stream")
+            return stream.take_headers(fields, False, informational=True)
+        stream.expect(facts)
+        stream.connected = stream.method == b"CONNECT" and status < 300
+        if end_stream:
+            stream.count(0, True)
+        if stream.state_machine.state is StreamState.RESERVED_REMOTE:
+            self._admit(stream.stream_id, self.open_inbound_streams)
+        return stream.take_headers(fields, end_stream)
+
+    def _receive_push_promise_frame(self, frame: PushPromiseFrame) -> _Handled:
+        fields = self._decode(frame.data)
+        promised = frame.promised_stream_id
+        if not self.local_settings.enable_push:
+            raise ProtocolError("a push was promised, which SETTINGS_ENABLE_PUSH forbids")
+        if not frame.stream_id % 2 or self._is_idle(frame.stream_id):
+            raise ProtocolError(f"a push was promised on stream {frame.stream_id}")
+        if promised <= self.highest_inbound_stream_id:
+            raise ProtocolError(f"the promised stream {promised} is not a new one")
+        if self._is_ignored(promised):
+            return [], []
+        parent = self.streams.get(frame.stream_id)
+        if parent is None or parent.closed:
+            if self._stream_closed_by(frame.stream_id) is not StreamClosedBy.SEND_RST_STREAM:
+                raise ProtocolError(f"a push was promised on closed stream {frame.stream_id}")
+            # it was on its way when we reset the parent
+            self.highest_inbound_stream_id = promised
+            raise _StreamError(promised, ErrorCodes.CANCEL, "its parent was reset")
+        if parent.state_machine.state not in (StreamState.OPEN, StreamState.HALF_CLOSED_LOCAL):
+            raise ProtocolError(f"a push was promised on stream {frame.stream_id}")
+        self.highest_inbound_stream_id = promised
+        # promised streams are not open yet: RFC 9113 section 8.4.2 leaves their number to us
+        self._admit(promised, self.open_inbound_streams + self._reserved_count)
+        facts = self._check(promised, fields, Kind.REQUEST)
+        if facts.method not in (b"GET", b"HEAD") or facts.content_length:
+            # RFC 9113 section 8.4: safe, cacheable, without content
+            raise _StreamError(promised, ErrorCodes.PROTOCOL_ERROR, "not a GET or HEAD")
+        return [], self._begin_promised(frame, fields, facts)
+
+    def _begin_promised(self, frame: PushPromiseFrame, fields: Fields, facts: Facts) -> list[Event]:
+        self.state_machine.process_input(ConnectionInputs.RECV_PUSH_PROMISE)
+        promised = frame.promised_stream_id
+        parent = self.streams[frame.stream_id]
+        events = parent.state_machine.process_input(StreamInputs.RECV_PUSH_PROMISE)
+        event = cast(PushedStreamReceived, events[0])
+        event.pushed_stream_id = promised
+        event.headers = cast(Any, list(join_cookies(fields)))
+        stream = cast(Stream, self._begin_new_stream(promised, AllowedStreamIDs.EVEN))
+        stream.remotely_pushed(cast(Any, fields))
+        stream.method = facts.method
+        return events
+
+    # --- data --------------------------------------------------------------------------
+
+    def _receive_data_frame(self, frame: DataFrame) -> _Handled:
+        stream_id, length = frame.stream_id, frame.flow_controlled_length
+        if self._is_idle(stream_id):
+            raise ProtocolError(f"DATA on the idle stream {stream_id}")
+        # raises FlowControlError, for the connection, where the window is overdrawn
+        self._inbound_flow_control_window_manager.window_consumed(length)
+        stream = cast(Stream | None, self.streams.get(stream_id))
+        self._discarded += length
+        if self._is_ignored(stream_id):
+            return [], []
+        if stream is None or stream.closed:
+            self._frame_on_closed(stream_id)
+            return [], []
+        self._check_data(stream, frame, length)
+        self._discarded -= length
+        events = stream.state_machine.process_input(StreamInputs.RECV_DATA)
+        event = cast(DataReceived, events[0])
+        event.data = frame.data
+        event.flow_controlled_length = length
+        if "END_STREAM" in frame.flags:
+            ended = stream.state_machine.process_input(StreamInputs.RECV_END_STREAM)
+            event.stream_ended = cast(StreamEnded, ended[0])
+            events += ended
+        return [], events
+
+    def _check_data(self, stream: Stream, frame: DataFrame, length: int) -> None:
+        stream_id, machine = stream.stream_id, stream.state_machine
+        if machine.state is StreamState.HALF_CLOSED_REMOTE:
+            raise _StreamError(stream_id, ErrorCodes.STREAM_CLOSED, "DATA after END_STREAM")
+        if machine.state in (StreamState.RESERVED_LOCAL, StreamState.RESERVED_REMOTE):
+            raise ProtocolError(f"DATA on the reserved stream {stream_id}")
+        if not machine.headers_received:
+            raise _StreamError(stream_id, ErrorCodes.PROTOCOL_ERROR, "DATA before the response")
+        try:
+            # relies on the window manager of h2's stream, which counts what the peer may send
+            stream._inbound_window_manager.window_consumed(length)
+            stream.count(len(frame.data), "END_STREAM" in frame.flags)
+        except FlowControlError as error:
+            raise _StreamError(stream_id, ErrorCodes.FLOW_CONTROL_ERROR, str(error)) from None
+        except Malformed as error:
+            raise _StreamError(stream_id, ErrorCodes.PROTOCOL_ERROR, str(error)) from None
+
+    def take_discarded(self) -> int:
+        """Return, once, how many flow-controlled bytes came that no event tells about."""
+        count, self._discarded = self._discarded, 0
+        return count
+
+    # --- other frames ------------------------------------------------------------------
+
+    def _receive_rst_stream_frame(self, frame: RstStreamFrame) -> _Handled:
+        if self._is_idle(frame.stream_id):
+            # RFC 9113 section 6.4
+            raise ProtocolError(f"RST_STREAM on the idle stream {frame.stream_id}")
+        stream = self.streams.get(frame.stream_id)
+        if stream is None or stream.closed:
+            return [], []
+        _, events = stream.stream_reset(frame)
+        return [], events
+
+    def _receive_window_update_frame(self, frame: WindowUpdateFrame) -> _Handled:
+        if self._is_ignored(frame.stream_id):
+            return [], []
+        handled: _Handled = super()._receive_window_update_frame(frame)
+        return handled
+
+    def _receive_priority_frame(self, frame: HeadersFrame | PriorityFrame) -> _Handled:
+        if frame.depends_on == frame.stream_id:
+            # RFC 7540 section 5.3.1
+            raise _StreamError(
+                frame.stream_id, ErrorCodes.PROTOCOL_ERROR, "the stream depends on itself"
+            )
+        handled: _Handled = super()._receive_priority_frame(frame)
+        return handled
+
+    def _receive_settings_frame(self, frame: SettingsFrame) -> _Handled:
+        if "ACK" in frame.flags:
+            handled: _Handled = super()._receive_settings_frame(frame)
+            return handled
+        sizes = []
+        for setting, value in getattr(frame, "entries", frame.settings.items()):
+            self.remote_settings.validate_received_setting(setting, value)
+            if setting == SettingCodes.HEADER_TABLE_SIZE:
+                sizes.append(value)
+        self.remote_settings.update(frame.settings)
+        event = RemoteSettingsChanged.from_settings(self.remote_settings, frame.settings)
+        frames = self._acknowledge_settings()
+        for size in sizes:
+            # each in turn: a smaller one in between must be announced (RFC 7541 section 4.2)
+            self.encoder.header_table_size = size
+        return frames, [event]
+
+    def _local_settings_acked(self) -> dict[SettingCodes | int, ChangedSetting]:
+        """Apply the oldest SETTINGS that were not acknowledged, and only those."""
+        if not self._unacked:
+            return {}
+        acked = self._unacked.popleft()
+        self.was_acked = True
+        # Relies on Settings._settings: a deque for each setting, the value in force first.
+        later = {
+            key: [values.pop() for _ in range(len(values) - 1 - (key in acked))]
+            for key, values in self.local_settings._settings.items()
+        }
+        changes = super()._local_settings_acked()
+        for key, values in later.items():
+            self.local_settings._settings[key].extend(reversed(values))
+        return cast(dict[SettingCodes | int, ChangedSetting], changes)
+
+    def _receive_goaway_frame(self, frame: GoAwayFrame) -> _Handled:
+        event = ConnectionTerminated()
+        event.error_code = frame.error_code
+        event.last_stream_id = frame.last_stream_id & 0x7FFF_FFFF
+        event.additional_data = frame.additional_data or None
+        return [], [event]
+
+    def _receive_naked_continuation(self, frame: ContinuationFrame) -> None:
+        raise ProtocolError("CONTINUATION without HEADERS")
+
+    # --- sending -----------------------------------------------------------------------
+
+    def go_away(self, error_code: int, debug_data: bytes = b"", *, final: bool = True) -> int:
+        """Queue a GOAWAY and return its last-stream-id.
+
+        Not ``final``: it announces the end, with the highest id (RFC 9113 section 6.8). Final:
+        the peer's later streams are ignored from now on.
+        """
+        last = self.HIGHEST_ALLOWED_STREAM_ID
+        if final:
+            last = self._last_accepted = min(self.highest_inbound_stream_id, self._last_accepted)
+        self.close_connection(error_code, debug_data or None, last)
+        return last
+
+    def send_headers(
+        self,
+        stream_id: int,
+        headers: Iterable[Any],
+        end_stream: bool = False,
+        priority_weight: int | None = None,
+        priority_depends_on: int | None = None,
+        priority_exclusive: bool | None = None,
+    ) -> None:
+        """As h2's; it also notes what makes a stream a tunnel (RFC 9113 section 8.5)."""
+        fields = list(headers)
+        super().send_headers(
+            stream_id, fields, end_stream, priority_weight, priority_depends_on, priority_exclusive
+        )
+        stream = cast(Stream, self.streams[stream_id])
+        if stream.method is None:
+            stream.method = stream.request_method
+        elif stream.method == b"CONNECT" and not self.config.client_side:
+            status = next((value for name, value in fields if name == b":status"), b"")
+            stream.connected = stream.connected or status[:1] == b"2"
+
+    @property
+    def outbound_streams(self) -> int:
+        """Streams of ours that are open or promised."""
+        return self.open_outbound_streams + (0 if self.config.client_side else self._reserved_count)
+
+    def _prepare_for_sending(self, frames: list[Frame]) -> None:
+        if self.frame_log is not None:
+            for frame in frames:
+                self.frame_log(">", frame)
+        super()._prepare_for_sending(frames)
+
+    def credit(self, count: int, stream_id: int | None = None) -> None:
+        """Queue a WINDOW_UPDATE of ``count`` bytes; none for a stream that gets no more DATA."""
+        if stream_id is not None:
+            stream = self.streams.get(stream_id)
+            if stream is None or stream.state_machine.state not in _RECEIVING:
+                return
+        self.increment_flow_control_window(count, stream_id)
+
+    @property
+    def pending(self) -> int:
+        """Bytes that wait for data_to_send()."""
+        return len(self._data_to_send)
+
+    # --- streams -----------------------------------------------------------------------
+
+    def _begin_new_stream(self, stream_id: int, allowed_ids: AllowedStreamIDs) -> BaseStream:
+        # h2's makes its own class of stream. Inbound ids are checked where frames come in.
+        outbound = self._stream_id_is_outbound(stream_id)
+        if outbound and stream_id <= self.highest_outbound_stream_id:
+            raise StreamIDTooLowError(stream_id, self.highest_outbound_stream_id)
+        if stream_id % 2 != int(allowed_ids):
+            raise ProtocolError("Invalid stream ID for peer.")
+        stream = Stream(
+            stream_id,
+            self.config,
+            self.local_settings.initial_window_size,
+            self.remote_settings.initial_window_size,
+            self._stream_changed,
+        )
+        stream.max_outbound_frame_size = self.max_outbound_frame_size
+        self.streams[stream_id] = stream
+        if outbound:
+            self.highest_outbound_stream_id = stream_id
+        else:
+            self.highest_inbound_stream_id = stream_id
+        return stream
+
+    def _stream_changed(self, stream_id: int, before: StreamState, after: StreamState) -> None:
+        was_open, is_open = before in _OPEN, after in _OPEN
+        if was_open is not is_open:
+            self._open_count[stream_id % 2] += 1 if is_open else -1
+        self._reserved_count += (after in _RESERVED) - (before in _RESERVED)
+        if after is StreamState.CLOSED:
+            self._just_closed.append(stream_id)
+            self._closed.append(stream_id)
+
+    def _open_streams(self, remainder: int) -> int:
+        for stream_id in self._just_closed:
+            stream = self.streams.pop(stream_id)
+            self._closed_streams[stream_id] = stream.closed_by
+        self._just_closed.clear()
+        return self._open_count[remainder]
+
+    def forget(self, stream_id: int) -> None:
+        """Close a stream of ours that the peer has turned away; it need not be told."""
+        stream = self.streams.get(stream_id)
+        if stream is not None and not stream.closed:
+            stream.state_machine.process_input(StreamInputs.SEND_RST_STREAM)
+
+    def take_closed(self) -> list[int]:
+        """Return, once, the ids of the streams that have closed."""
+        closed, self._closed = self._closed, []
+        return closed

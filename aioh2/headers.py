@@ -1,0 +1,308 @@
+"""Header lists in and out: accept mappings or pairs, fill and order pseudo-headers, decode.
+
+What goes out is checked by the same rules as what comes in (RFC 9113 sections 8.2, 8.3 and 8.5,
+RFC 8441): malformed is malformed on either side.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from enum import Enum
+from typing import Final, NamedTuple, TypeAlias
+
+from hpack import HeaderTuple, NeverIndexedHeaderTuple
+
+__all__ = ["HeaderInput", "HeaderList"]
+
+Text: TypeAlias = str | bytes
+#: What a caller may pass: a mapping or an iterable of pairs, ``str`` or ``bytes``.
+HeaderInput: TypeAlias = Mapping[str, Text] | Mapping[bytes, Text] | Iterable[tuple[Text, Text]]
+#: What a caller gets: pairs of ``str``, or of ``bytes`` with ``header_encoding=None``.
+HeaderList: TypeAlias = list[tuple[str, str]] | list[tuple[bytes, bytes]]
+#: What goes to and comes from the codec.
+Fields: TypeAlias = Sequence[tuple[bytes, bytes]]
+
+
+class Malformed(ValueError):
+    """A header list breaks a rule of RFC 9113 section 8; the message says which."""
+
+
+class Kind(Enum):
+    """What a header list is for, which decides the pseudo-headers it may and must have."""
+
+    REQUEST = "request"
+    RESPONSE = "response"
+    TRAILERS = "trailers"
+
+
+class Facts(NamedTuple):
+    """What the rest of the code needs to know about a checked header list."""
+
+    #: The ``:method`` of a request.
+    method: bytes | None = None
+    #: The ``:status`` of a response.
+    status: int | None = None
+    #: The ``:protocol`` of an extended CONNECT (RFC 8441).
+    protocol: bytes | None = None
+    #: The value of ``content-length``, where there is one.
+    content_length: int | None = None
+
+
+_PSEUDO: Final = {
+    Kind.REQUEST: frozenset([b":method", b":scheme", b":authority", b":path", b":protocol"]),
+    Kind.RESPONSE: frozenset([b":status"]),
+    Kind.TRAILERS: frozenset[bytes](),
+}
+# RFC 9113 section 8.2.2
+_CONNECTION_SPECIFIC: Final = frozenset(
+    [b"connection", b"proxy-connection", b"keep-alive", b"transfer-encoding", b"upgrade"]
+)
+# Kept out of the compression context, where a guess could be confirmed (RFC 7541 section 7.1.3).
+_SENSITIVE: Final = frozenset([b"authorization", b"proxy-authorization"])
+_SHORT_COOKIE: Final = 20
+
+# RFC 9110 sections 5.1 and 5.5; names in lower case (RFC 9113 section 8.2.1)
+_NAME: Final = re.compile(rb"[!#$%&'*+\-.^_`|~0-9a-z]+").fullmatch
+_VALUE: Final = re.compile(
+    rb"(?:[\x21-\x7e\x80-\xff](?:[\t\x20-\x7e\x80-\xff]*[\x21-\x7e\x80-\xff])?)?"
+).fullmatch
+_TOKEN: Final = re.compile(rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+").fullmatch
+_SCHEME: Final = re.compile(rb"[A-Za-z][A-Za-z0-9+.\-]*").fullmatch
+_VISIBLE: Final = re.compile(rb"[\x21-\x7e\x80-\xff]+").fullmatch
+_STATUS: Final = re.compile(rb"[1-9][0-9][0-9]").fullmatch
+# 1*DIGIT of RFC 9110 section 8.6; nineteen digits are more than any body and parse at once
+_LENGTH: Final = re.compile(rb"[0-9]{1,19}").fullmatch
+_DEFAULT_PORT: Final = {b"http": b":80", b"https": b":443"}
+
+
+# --- out -----------------------------------------------------------------------------------
+
+
+def _to_bytes(what: str, text: object) -> bytes:
+    if isinstance(text, bytes):
+        return text
+    if isinstance(text, str):
+        return text.encode("utf-8", "surrogateescape")
+    raise TypeError(f"a header {what} must be str or bytes, not {text!r}")
+
+
+def _pairs(headers: HeaderInput) -> Iterable[object]:
+    if isinstance(headers, Mapping):
+        return headers.items()
+    if isinstance(headers, (str, bytes)) or not isinstance(headers, Iterable):
+        raise TypeError(f"headers must be a mapping or an iterable of pairs, not {headers!r}")
+    return headers
+
+
+def _field(pair: object) -> tuple[bytes, bytes]:
+    if not isinstance(pair, (tuple, list)) or len(pair) != 2:
+        raise TypeError(f"a header must be a pair of name and value, not {pair!r}")
+    name = _to_bytes("name", pair[0]).lower()
+    value = _to_bytes("value", pair[1]).strip(b" \t")
+    never = isinstance(pair, HeaderTuple) and not pair.indexable
+    if never or name in _SENSITIVE or (name == b"cookie" and len(value) < _SHORT_COOKIE):
+        return NeverIndexedHeaderTuple(name, value)
+    return HeaderTuple(name, value)
+
+
+def encode(headers: HeaderInput) -> list[tuple[bytes, bytes]]:
+    """Return ``headers`` as bytes, names in lower case, pseudo-headers first, in their order.
+
+    Raises ``TypeError`` for what is not a mapping or pairs of ``str`` or ``bytes``.
+    """
+    fields = [_field(pair) for pair in _pairs(headers)]
+    return [f for f in fields if f[0][:1] == b":"] + [f for f in fields if f[0][:1] != b":"]
+
+
+def encode_request(
+    headers: HeaderInput, *, scheme: str, authority: str | None
+) -> list[tuple[bytes, bytes]]:
+    """Return a request's ``headers`` as bytes, with the pseudo-headers that are missing.
+
+    ``:method`` is GET, ``:scheme`` and ``:authority`` are the connection's (a ``host`` field
+    goes before it), ``:path`` is ``/``. A plain CONNECT gets no ``:scheme`` and no ``:path``
+    (RFC 9113 section 8.5).
+    """
+    fields = encode(headers)
+    given = {name: value for name, value in reversed(fields)}
+    filled: list[tuple[bytes, bytes]] = []
+    if b":method" not in given:
+        filled.append(HeaderTuple(b":method", b"GET"))
+    plain_connect = given.get(b":method") == b"CONNECT" and b":protocol" not in given
+    if b":scheme" not in given and not plain_connect:
+        filled.append(HeaderTuple(b":scheme", scheme.encode("ascii")))
+    if b":authority" not in given:
+        host = given.get(b"host")
+        if host is None and authority is not None:
+            host = authority.encode("utf-8")
+        if host is not None:
+            filled.append(HeaderTuple(b":authority", host))
+    if b":path" not in given and not plain_connect:
+        filled.append(HeaderTuple(b":path", b"/"))
+    return filled + fields
+
+
+# --- in ------------------------------------------------------------------------------------
+
+
+def decode(fields: Fields, encoding: str | None) -> HeaderList:
+    """Return ``fields`` as an application gets them; bytes where ``encoding`` is None."""
+    if encoding is None:
+        return [(name, value) for name, value in fields]
+    return [
+        (name.decode(encoding, "surrogateescape"), value.decode(encoding, "surrogateescape"))
+        for name, value in fields
+    ]
+
+
+def join_cookies(fields: Fields) -> Fields:
+    """Return ``fields`` with all cookie crumbs in one field, the last (RFC 9113 section 8.2.3)."""
+    crumbs = [value for name, value in fields if name == b"cookie"]
+    if len(crumbs) < 2:
+        return fields
+    joined = NeverIndexedHeaderTuple(b"cookie", b"; ".join(crumbs))
+    return [field for field in fields if field[0] != b"cookie"] + [joined]
+
+
+# --- both ----------------------------------------------------------------------------------
+
+
+def check(fields: Fields, kind: Kind, *, extended_connect: bool = False) -> Facts:
+    """Check a header list and return what it says of its message.
+
+    ``extended_connect``: whether the server has announced RFC 8441, so that ``:protocol`` is
+    known. Raises :class:`Malformed`.
+    """
+    pseudo: dict[bytes, bytes] = {}
+    host: bytes | None = None
+    length: int | None = None
+    regular = False
+    for name, value in fields:
+        if name[:1] == b":":
+            if regular:
+                raise Malformed(f"pseudo-header {name!r} comes after a regular field")
+            if name not in _PSEUDO[kind]:
+                raise Malformed(f"pseudo-header {name!r} is not allowed in a {kind.value}")
+            if name in pseudo:
+                raise Malformed(f"pseudo-header {name!r} is there twice")
+            pseudo[name] = value
+            continue
+        regular = True
+        _check_field(name, value)
+        if name == b"content-length" and kind is not Kind.TRAILERS:
+            length = _content_length(value, length)
+        elif name == b"host" and kind is Kind.REQUEST:
+            if host is not None:
+                raise Malformed("the host field is there twice")
+            host = value
+    if kind is Kind.REQUEST:
+        return _check_request(pseudo, host, length, extended_connect)
+    if kind is Kind.RESPONSE:
+        return _check_response(pseudo, length)
+    return Facts()
+
+
+def _check_field(name: bytes, value: bytes) -> None:
+    if not _NAME(name):
+        raise Malformed(f"field name {name!r} is empty or has a character that is not allowed")
+    if not _VALUE(value):
+        raise Malformed(
+            f"the value {value!r} of field {name!r} has a control character, "
+            "or white space at an end"
+        )
+    if name in _CONNECTION_SPECIFIC:
+        raise Malformed(f"field {name!r} is connection-specific, which HTTP/2 does not have")
+    if name == b"te" and value.lower() != b"trailers":
+        raise Malformed(f"field 'te' may only be 'trailers', not {value!r}")
+
+
+def _content_length(value: bytes, before: int | None) -> int:
+    if before is not None:
+        raise Malformed("the content-length field is there twice")
+    if not _LENGTH(value):
+        raise Malformed(f"content-length must be digits, not {value!r}")
+    return int(value)
+
+
+def _check_response(pseudo: Mapping[bytes, bytes], length: int | None) -> Facts:
+    status = pseudo.get(b":status")
+    if status is None:
+        raise Malformed("pseudo-header ':status' is missing")
+    if not _STATUS(status):
+        raise Malformed(f"':status' must be three digits, not {status!r}")
+    if status == b"101":
+        raise Malformed("':status' 101 does not exist in HTTP/2 (RFC 9113 section 8.6)")
+    return Facts(status=int(status), content_length=length)
+
+
+def _check_request(
+    pseudo: Mapping[bytes, bytes], host: bytes | None, length: int | None, extended_connect: bool
+) -> Facts:
+    method = pseudo.get(b":method")
+    if method is None:
+        raise Malformed("pseudo-header ':method' is missing")
+    if not _TOKEN(method):
+        raise Malformed(f"':method' must be a token, not {method!r}")
+    protocol = pseudo.get(b":protocol")
+    if protocol is not None:
+        _check_protocol(protocol, method, extended_connect)
+    if method == b"CONNECT" and protocol is None:
+        _check_connect(pseudo, host)
+    else:
+        _check_target(pseudo, method, host)
+    return Facts(method=method, protocol=protocol, content_length=length)
+
+
+def _check_protocol(protocol: bytes, method: bytes, extended_connect: bool) -> None:
+    if method != b"CONNECT":
+        raise Malformed(f"':protocol' goes with the method CONNECT, not {method!r}")
+    if not extended_connect:
+        raise Malformed("':protocol' needs SETTINGS_ENABLE_CONNECT_PROTOCOL from the server")
+    if not _TOKEN(protocol):
+        raise Malformed(f"':protocol' must be a token, not {protocol!r}")
+
+
+def _check_connect(pseudo: Mapping[bytes, bytes], host: bytes | None) -> None:
+    # RFC 9113 section 8.5
+    for name in (b":scheme", b":path"):
+        if name in pseudo:
+            raise Malformed(f"CONNECT must not have pseudo-header {name!r}")
+    if b":authority" not in pseudo:
+        raise Malformed("CONNECT must have pseudo-header ':authority'")
+    _check_authority(pseudo[b":authority"], host, b"")
+
+
+def _check_target(pseudo: Mapping[bytes, bytes], method: bytes, host: bytes | None) -> None:
+    # RFC 9113 section 8.3.1
+    scheme, path = pseudo.get(b":scheme"), pseudo.get(b":path")
+    if scheme is None or path is None:
+        missing = ":path" if scheme is not None else ":scheme"
+        raise Malformed(f"pseudo-header {missing!r} is missing")
+    if not _SCHEME(scheme):
+        raise Malformed(f"':scheme' must be a URI scheme, not {scheme!r}")
+    web = scheme.lower() in _DEFAULT_PORT
+    if not _VISIBLE(path):
+        raise Malformed(f"':path' must not be empty or have a space or control, as {path!r} does")
+    if web and path[:1] != b"/" and not (path == b"*" and method == b"OPTIONS"):
+        raise Malformed(f"':path' must start with '/' (or be '*' for OPTIONS), not {path!r}")
+    authority = pseudo.get(b":authority", host)
+    if authority is None:
+        raise Malformed("neither pseudo-header ':authority' nor field 'host' is there")
+    _check_authority(authority, host, scheme.lower())
+
+
+def _check_authority(authority: bytes, host: bytes | None, scheme: bytes) -> None:
+    if scheme in _DEFAULT_PORT or not scheme:
+        if not _VISIBLE(authority):
+            raise Malformed(f"the authority must not be empty or have a space, as {authority!r}")
+        if b"@" in authority:
+            raise Malformed("':authority' must not have a userinfo part")
+    elif authority and not _VISIBLE(authority):
+        raise Malformed(f"the authority must not have a space or control, as {authority!r} does")
+    if host is not None and _same_host(host, scheme) != _same_host(authority, scheme):
+        raise Malformed(f"field 'host' {host!r} is not the ':authority' {authority!r}")
+
+
+def _same_host(authority: bytes, scheme: bytes) -> bytes:
+    return authority.lower().removesuffix(_DEFAULT_PORT.get(scheme, b" "))

@@ -1,0 +1,1479 @@
+"""``H2Protocol``: transport callbacks, event dispatch and the id-based API of one connection.
+
+No algorithms: what a stream does is in ``stream``, who sends when in ``sender``, what HTTP/2
+allows in ``connection``. Only :meth:`H2Protocol._flush` writes to the transport.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+import functools
+import itertools
+import logging
+import operator
+from collections import OrderedDict, deque
+from collections.abc import Awaitable, Callable, Coroutine, Generator, Mapping
+from contextvars import ContextVar
+from types import MappingProxyType, TracebackType
+from typing import Any, ClassVar, Final, NamedTuple, Self, TypeAlias, cast
+
+import h2.events as events
+from h2.config import H2Configuration
+from h2.errors import ErrorCodes
+from h2.settings import SettingCodes, Settings
+from hyperframe.frame import Frame
+
+from .config import Config
+from .connection import Connection, PrefaceError, StreamFailed
+from .exceptions import (
+    AIOH2Exception,
+    ConnectionClosed,
+    HandshakeError,
+    NotSupported,
+    StreamClosed,
+    StreamReset,
+)
+from .flow import ReceiveWindow
+from .headers import (
+    Fields,
+    HeaderInput,
+    HeaderList,
+    Kind,
+    check,
+    decode,
+    encode,
+    encode_request,
+)
+from .health import Health, Verdict
+from .scheduler import TreeScheduler
+from .sender import Sender
+from .stream import BlockedOn, BytesLike, H2Stream
+
+__all__ = ["Drained", "H2Protocol", "Stats"]
+
+#: What ``set_handler`` takes.
+ConnectedCallback: TypeAlias = Callable[
+    ["H2Protocol"], Coroutine[Any, Any, Any] | asyncio.Future[Any] | None
+]
+#: What ``serve`` takes.
+StreamHandler: TypeAlias = Callable[[H2Stream], Awaitable[Any]]
+
+_connection_ids: Final = itertools.count(1)
+# The stream that the running handler of ``serve`` is for.
+_current_stream: ContextVar[H2Stream | None] = ContextVar("aioh2_stream", default=None)
+
+
+class Drained(NamedTuple):
+    """What became of the streams that were in flight when a shutdown began."""
+
+    completed: int
+    aborted: int
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Stats:
+    """Counts of one connection at one moment."""
+
+    #: Bytes that came from and went to the transport.
+    bytes_received: int
+    bytes_sent: int
+    #: Streams since the beginning, on either side's account, and those that are open now.
+    streams_opened: int
+    streams_open: int
+    #: Streams that ended with RST_STREAM, from the peer and from this side.
+    resets_received: int
+    resets_sent: int
+    #: Latest round-trip time of a PING, in seconds.
+    rtt: float | None
+
+
+class _Tally:
+    """Counts what becomes of the streams of one shutdown."""
+
+    def __init__(self, streams: set[int]) -> None:
+        self._waiting = streams
+        self._completed = 0
+        self._aborted = 0
+        self.done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._check()
+
+    def ended(self, stream_id: int, *, aborted: bool) -> None:
+        if stream_id in self._waiting:
+            self._waiting.discard(stream_id)
+            self._completed += not aborted
+            self._aborted += aborted
+            self._check()
+
+    def _check(self) -> None:
+        if not self._waiting and not self.done.done():
+            self.done.set_result(None)
+
+    @property
+    def result(self) -> Drained:
+        return Drained(self._completed, self._aborted)
+
+
+class _Log(logging.LoggerAdapter[logging.Logger]):
+    """Begins each line with the connection's id."""
+
+    def process(self, msg: Any, kwargs: Any) -> tuple[Any, Any]:
+        return f"[{(self.extra or {})['connection']}] {msg}", kwargs
+
+
+class _Opening:
+    """What ``open_stream`` returns: awaitable, and an async context manager."""
+
+    def __init__(self, opening: Coroutine[Any, Any, H2Stream]) -> None:
+        self._opening = opening
+        self._stream: H2Stream | None = None
+
+    def __await__(self) -> Generator[Any, None, H2Stream]:
+        return self._opening.__await__()
+
+    async def __aenter__(self) -> H2Stream:
+        self._stream = await self._opening
+        return self._stream
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        assert self._stream is not None
+        await self._stream.__aexit__(kind, error, traceback)
+
+
+class H2Protocol(asyncio.Protocol):
+    """One HTTP/2 connection (RFC 9113), client or server, over any asyncio transport.
+
+    ``open_connection`` and ``start_server`` make these; one can also be put on a transport by
+    hand. Streams are used by id, as ``await protocol.read_stream(stream_id)``, or by handle,
+    as ``await stream.read()``. After a stream has ended, what it leaves stays readable by its
+    id until ``concurrency`` newer streams have ended, and by a handle as long as it is held.
+
+    ``async with protocol`` shuts it down gracefully on leaving, or closes it at once when an
+    exception leaves with it.
+    """
+
+    def __init__(self, client_side: bool, *, config: Config | None = None, **options: Any) -> None:
+        if not isinstance(client_side, bool):
+            raise TypeError(f"client_side must be True or False, not {client_side!r}")
+        self._client_side = client_side
+        #: The options of this connection.
+        self.config = Config.of(config, options)
+        #: Seconds without a received byte after which ``wait_functional`` sends a PING.
+        self._functional_timeout: float = self.config.functional_timeout
+        #: ``:scheme`` and ``:authority`` of requests that have none; set from the transport.
+        self.scheme = "http"
+        self.authority: str | None = None
+
+        # What HTTP/2 knows of the connection.
+        self._conn = Connection(
+            H2Configuration(
+                client_side=client_side,
+                header_encoding=None,
+                validate_outbound_headers=False,
+                normalize_outbound_headers=False,
+            )
+        )
+        self._scheduler = TreeScheduler()
+        self._sender = Sender(self._conn, self._scheduler)
+        # Credit for the connection goes back on receipt.
+        self._window = ReceiveWindow(self.config.connection_window_size)
+
+        # Streams that are open, and those that have ended and can still be read, oldest first.
+        self._streams: dict[int, H2Stream] = {}
+        self._ended: dict[int, H2Stream] = {}
+        # Inbound streams that nobody has taken, and who waits for one.
+        self._inbound: OrderedDict[int, H2Stream] = OrderedDict()
+        self._accepting: deque[asyncio.Future[None]] = deque()
+        # Requests whose HEADERS were not handed to the transport yet.
+        self._unwritten: list[H2Stream] = []
+        # Tasks of serve, by stream.
+        self._handling: dict[H2Stream, asyncio.Task[None]] = {}
+        # Streams that were reset while somebody still works on them: see Connection.held_streams.
+        self._held: set[H2Stream] = set()
+
+        # Who waits for a slot, first come first served, and slots given and not yet taken.
+        self._slot_waiters: deque[asyncio.Future[None]] = deque()
+        self._reserved_slots = 0
+        # Whether the peer's SETTINGS have come, and who waits for them.
+        self._peer_ready = False
+        self._opened: asyncio.Future[None] | None = None
+
+        # The transport, between connection_made and connection_lost.
+        self._transport: asyncio.Transport | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._flush_handle: asyncio.Handle | None = None
+        self._health: Health | None = None
+        # Who waits for a PING's ACK, by payload, and what to do on the one of a shutdown.
+        self._pings: dict[bytes, asyncio.Future[float]] = {}
+        self._shutdown_ping: bytes | None = None
+        self._keepalive_ping = b""
+        # Who waits for any bytes.
+        self._activity: list[asyncio.Future[None]] = []
+
+        # Timers: opening, keepalive, the grace time of a shutdown, the end of closing.
+        self._open_timer: asyncio.TimerHandle | None = None
+        self._keepalive_timer: asyncio.TimerHandle | None = None
+        self._grace_timer: asyncio.TimerHandle | None = None
+        self._abort_timer: asyncio.TimerHandle | None = None
+        # When the transport has to be gone, once it was decided to close.
+        self._close_deadline: float | None = None
+
+        # Whether a GOAWAY was sent or received: no new streams.
+        self._going_away = False
+        # Whether to close once no stream is left.
+        self._draining = False
+        # Shutdowns that count streams.
+        self._tallies: list[_Tally] = []
+        # The GOAWAY that the peer has sent.
+        self._goaway: ConnectionClosed | None = None
+        # Whether anything is still sent or received.
+        self._over = False
+        self._close_reason: AIOH2Exception | None = None
+        # Who waits for connection_lost.
+        self._lost = False
+        self._lost_waiters: list[asyncio.Future[None]] = []
+
+        # What serves the connection, and its task.
+        self._handler: ConnectedCallback | None = None
+        self._handler_task: asyncio.Future[Any] | None = None
+        # Where a server keeps its live connections.
+        self._registry: set[H2Protocol] | None = None
+
+        # Counters for stats.
+        self._bytes_received = 0
+        self._bytes_sent = 0
+        self._streams_opened = 0
+        self._resets_received = 0
+        self._resets_sent = 0
+
+        side = "client" if client_side else "server"
+        name = f"{side[0]}{next(_connection_ids)}"
+        self._log = _Log(logging.getLogger(f"aioh2.{side}"), {"connection": name})
+        if self._log.isEnabledFor(logging.DEBUG):
+            self._conn.frame_log = self._log_frame
+
+    def __repr__(self) -> str:
+        state = "closed" if self._over else "closing" if self.is_closing else "open"
+        return f"<{type(self).__name__} {'client' if self._client_side else 'server'} {state}>"
+
+    # --- transport callbacks -----------------------------------------------------------
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Begin: check ALPN, send preface and SETTINGS, call the handler."""
+        self._transport = cast(asyncio.Transport, transport)
+        self._loop = asyncio.get_running_loop()
+        self._health = Health(
+            self._loop.time(),
+            keepalive_interval=self.config.keepalive_interval,
+            keepalive_timeout=self.config.keepalive_timeout,
+        )
+        if self._registry is not None:
+            self._registry.add(self)
+        self._log.debug("= connected to %s", self.get_extra_info("peername"))
+        self._name_origin()
+        problem = self._check_alpn()
+        if problem:
+            self._fail_handshake(problem)
+            return
+        self._conn.initiate(self._initial_settings(), window_size=self._window.size)
+        if self.config.open_timeout is not None:
+            self._open_timer = self._loop.call_later(self.config.open_timeout, self._open_expired)
+        self._arm_keepalive()
+        self._flush()
+        if self._handler is not None:
+            self._call_handler(self._handler)
+
+    def data_received(self, data: bytes) -> None:
+        """Take bytes; nothing in them makes an exception leave from here."""
+        if self._over:
+            return
+        assert self._health is not None
+        self._health.received(self._now())
+        self._bytes_received += len(data)
+        _wake(self._activity)
+        received = self._conn.receive(data)
+        try:
+            for event in received:
+                self.event_received(event)
+        except Exception:
+            self._log.exception("event_received failed")
+            self.close_connection(ErrorCodes.INTERNAL_ERROR)
+            return
+        if self._over:
+            return
+        if self._conn.failure is not None:
+            self._fail_connection()
+        else:
+            self._settle()
+
+    def eof_received(self) -> None:
+        """The peer has closed its side: the transport is closed, and everything ends."""
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """The transport is gone: everybody who waits is told."""
+        reason: AIOH2Exception
+        if self._goaway is not None:
+            reason = self._goaway.for_stream(retryable=False)
+        elif not self._peer_ready and self._client_side:
+            reason = HandshakeError(f"the peer closed the connection before its SETTINGS{_of(exc)}")
+        else:
+            reason = ConnectionClosed(reason=str(exc) if exc else "")
+        reason.__cause__ = exc
+        self._log.debug("= lost: %s", exc or "closed")
+        self._end(reason)
+        self._lost = True
+        self._transport = None
+        for timer in (self._grace_timer, self._abort_timer):
+            if timer is not None:
+                timer.cancel()
+        if self._registry is not None:
+            self._registry.discard(self)
+        if self._handler_task is not None:
+            self._handler_task.cancel()
+        _wake(self._lost_waiters)
+
+    def pause_writing(self) -> None:
+        """The transport's buffer is full: bodies wait."""
+        self._sender.writable = False
+
+    def resume_writing(self) -> None:
+        """The transport takes writes again."""
+        self._sender.writable = True
+        self._sender.written()
+        self._flush_soon()
+
+    # --- events ------------------------------------------------------------------------
+
+    def event_received(self, event: events.Event) -> None:
+        """Handle one of h2's events; override it to watch them, and call ``super()``."""
+        handler = self._HANDLERS.get(type(event))
+        if handler is not None:
+            handler(self, event)
+
+    def _request_received(self, event: events.RequestReceived) -> None:
+        stream = self._add_stream(event.stream_id, self._decode(event.headers))
+        self._inbound[stream.id] = stream
+        if self._accepting:
+            _wake_one(self._accepting)
+
+    def _response_received(self, event: events.ResponseReceived) -> None:
+        stream = self._streams.get(event.stream_id)
+        if stream is not None:
+            stream.feed_response(self._decode(event.headers))
+
+    def _informational_received(self, event: events.InformationalResponseReceived) -> None:
+        stream = self._streams.get(event.stream_id)
+        if stream is not None:
+            stream.feed_informational(self._decode(event.headers))
+
+    def _trailers_received(self, event: events.TrailersReceived) -> None:
+        stream = self._streams.get(event.stream_id)
+        if stream is not None:
+            stream.feed_trailers(self._decode(event.headers))
+
+    def _data_received(self, event: events.DataReceived) -> None:
+        length = event.flow_controlled_length
+        self._credit_connection(length)
+        stream = self._streams.get(event.stream_id)
+        if stream is not None:
+            stream.feed_data(event.data, length)
+
+    def _stream_ended(self, event: events.StreamEnded) -> None:
+        stream = self._streams.get(event.stream_id)
+        if stream is not None:
+            stream.feed_end()
+
+    def _stream_reset(self, event: events.StreamReset) -> None:
+        stream = self._streams.get(event.stream_id)
+        if event.remote_reset:
+            self._resets_received += 1
+        else:
+            self._resets_sent += 1
+        if stream is None:
+            return
+        initiator: Any = "peer" if event.remote_reset else "local"
+        reason = event.reason if isinstance(event, StreamFailed) else ""
+        self._log.info("stream %d was reset by %s: %s", stream.id, initiator, event.error_code)
+        self._fail_stream(
+            stream, StreamReset(stream.id, int(event.error_code), initiator, reason=reason)
+        )
+
+    def _push_received(self, event: events.PushedStreamReceived) -> None:
+        stream = self._add_stream(event.pushed_stream_id, self._decode(event.headers))
+        parent = self._streams.get(event.parent_stream_id)
+        if parent is None:
+            stream.reset()
+        else:
+            parent.feed_push(stream)
+
+    def _window_updated(self, event: events.WindowUpdated) -> None:
+        if event.stream_id:
+            self._sender.window_opened(event.stream_id)
+
+    def _priority_updated(self, event: events.PriorityUpdated) -> None:
+        self._scheduler.reprioritize(
+            event.stream_id,
+            event.depends_on,
+            event.weight,
+            event.exclusive,
+            parent_open=event.depends_on in self._streams,
+        )
+
+    def _settings_changed(self, event: events.RemoteSettingsChanged) -> None:
+        if SettingCodes.INITIAL_WINDOW_SIZE in event.changed_settings:
+            self._sender.windows_changed()
+        if self._peer_ready:
+            return
+        self._peer_ready = True
+        if self._open_timer is not None:
+            self._open_timer.cancel()
+        if self._opened is not None and not self._opened.done():
+            self._opened.set_result(None)
+
+    def _settings_acked(self, event: events.SettingsAcknowledged) -> None:
+        change = event.changed_settings.get(SettingCodes.INITIAL_WINDOW_SIZE)
+        if change is not None:
+            for stream in self._streams.values():
+                stream.resize_window(change.new_value)
+
+    def _ping_acked(self, event: events.PingAckReceived) -> None:
+        assert self._health is not None
+        rtt = self._health.ping_acked(event.ping_data, self._now())
+        waiter = self._pings.pop(event.ping_data, None)
+        if waiter is not None and rtt is not None and not waiter.done():
+            waiter.set_result(rtt)
+        if event.ping_data == self._shutdown_ping:
+            self._shutdown_ping = None
+            self._drain()
+
+    def _goaway_received(self, event: events.ConnectionTerminated) -> None:
+        last = event.last_stream_id or 0
+        goaway = ConnectionClosed(int(event.error_code or 0), last, event.additional_data, "peer")
+        self._log.info("%s", goaway)
+        self._goaway = goaway
+        self._going_away = self._draining = True
+        self._fail_waiting(goaway.for_stream(retryable=True))
+        for stream in list(self._streams.values()):
+            if stream.id > last and self._is_ours(stream.id):
+                self._fail_stream(stream, goaway.for_stream(retryable=True))
+                self._conn.forget(stream.id)
+
+    _HANDLERS: ClassVar[dict[type[events.Event], Callable[[Any, Any], None]]] = {
+        events.RequestReceived: _request_received,
+        events.ResponseReceived: _response_received,
+        events.InformationalResponseReceived: _informational_received,
+        events.TrailersReceived: _trailers_received,
+        events.DataReceived: _data_received,
+        events.StreamEnded: _stream_ended,
+        events.StreamReset: _stream_reset,
+        StreamFailed: _stream_reset,
+        events.PushedStreamReceived: _push_received,
+        events.WindowUpdated: _window_updated,
+        events.PriorityUpdated: _priority_updated,
+        events.RemoteSettingsChanged: _settings_changed,
+        events.SettingsAcknowledged: _settings_acked,
+        events.PingAckReceived: _ping_acked,
+        events.ConnectionTerminated: _goaway_received,
+    }
+
+    # --- requests and responses, by stream id ------------------------------------------
+
+    async def start_request(self, headers: HeaderInput, *, end_stream: bool = False) -> int:
+        """Send a request's headers and return the id of its stream.
+
+        Missing ``:method`` (GET), ``:scheme``, ``:authority`` and ``:path`` (/) are filled in.
+        Waits, first come first served, for the peer's SETTINGS and for a slot under its
+        MAX_CONCURRENT_STREAMS (RFC 9113 section 5.1.2). Cancelled, it has sent nothing.
+
+        Raises ``ValueError`` for malformed headers, :class:`NotSupported` for an extended
+        CONNECT that the peer has not offered, and a retryable :class:`ConnectionClosed` when
+        the connection takes no new streams.
+        """
+        return (await self._open_stream(headers, end_stream)).id
+
+    async def recv_request(self) -> tuple[int, HeaderList]:
+        """Wait for the next request; return the id of its stream, and its headers.
+
+        After the end of the connection, the requests that had come are still returned; then it
+        raises why the connection ended. Cancelling it loses nothing.
+        """
+        stream = await self._accept()
+        return stream.id, stream.request_headers
+
+    async def start_response(
+        self, stream_id: int, headers: HeaderInput, *, end_stream: bool = False
+    ) -> None:
+        """Send a response's headers: see :meth:`H2Stream.start_response`."""
+        await self.stream(stream_id).start_response(headers, end_stream=end_stream)
+
+    async def recv_response(self, stream_id: int) -> HeaderList:
+        """Wait for the final response: see :meth:`H2Stream.recv_response`."""
+        return await self.stream(stream_id).recv_response()
+
+    async def recv_informational(self, stream_id: int) -> HeaderList | None:
+        """Wait for the next 1xx: see :meth:`H2Stream.recv_informational`."""
+        return await self.stream(stream_id).recv_informational()
+
+    async def send_data(self, stream_id: int, data: BytesLike, *, end_stream: bool = False) -> None:
+        """Send body bytes: see :meth:`H2Stream.send_data`."""
+        await self.stream(stream_id).send_data(data, end_stream=end_stream)
+
+    async def read_stream(self, stream_id: int, size: int | None = None) -> bytes:
+        """Read body bytes: see :meth:`H2Stream.read`."""
+        return await self.stream(stream_id).read(size)
+
+    async def send_trailers(self, stream_id: int, headers: HeaderInput) -> None:
+        """End the stream with trailers: see :meth:`H2Stream.send_trailers`."""
+        await self.stream(stream_id).send_trailers(headers)
+
+    async def recv_trailers(self, stream_id: int) -> HeaderList:
+        """Wait for the end of the body: see :meth:`H2Stream.recv_trailers`."""
+        return await self.stream(stream_id).recv_trailers()
+
+    async def end_stream(self, stream_id: int) -> None:
+        """End this side of the stream: see :meth:`H2Stream.end`."""
+        await self.stream(stream_id).end()
+
+    def reset_stream(self, stream_id: int, error_code: int = ErrorCodes.CANCEL) -> None:
+        """End the stream at once: see :meth:`H2Stream.reset`."""
+        self.stream(stream_id).reset(error_code)
+
+    async def push_stream(self, stream_id: int, headers: HeaderInput) -> int:
+        """Promise a push and return the id of its stream: see :meth:`H2Stream.push`."""
+        return (await self.stream(stream_id).push(headers)).id
+
+    async def recv_push(self, stream_id: int) -> tuple[int, HeaderList] | None:
+        """Wait for the next promise: see :meth:`H2Stream.recv_push`."""
+        stream = await self.stream(stream_id).recv_push()
+        return None if stream is None else (stream.id, stream.request_headers)
+
+    def reprioritize(
+        self,
+        stream_id: int,
+        depends_on: int | None = None,
+        weight: int = 16,
+        exclusive: bool = False,
+    ) -> None:
+        """Give a stream its place in the tree of RFC 7540 section 5.3.
+
+        On a client it tells the server with a PRIORITY frame; on a server it orders what this
+        side sends. ``weight`` is from 1 to 256; ``depends_on`` None or 0 is the root.
+        """
+        parent = depends_on or 0
+        if not 1 <= weight <= 256:
+            raise ValueError(f"weight must be from 1 to 256, not {weight}")
+        if parent == stream_id:
+            raise ValueError(f"stream {stream_id} cannot depend on itself")
+        self._check_usable()
+        if self._client_side:
+            self._conn.prioritize(stream_id, weight, parent, exclusive)
+            self._flush_soon()
+        self._scheduler.reprioritize(
+            stream_id, parent, weight, exclusive, parent_open=parent in self._streams
+        )
+
+    # --- the same, by handle -----------------------------------------------------------
+
+    def open_stream(self, headers: HeaderInput, *, end_stream: bool = False) -> _Opening:
+        """Open a stream as :meth:`start_request` does; await it, or ``async with`` it."""
+        return _Opening(self._open_stream(headers, end_stream))
+
+    def stream(self, stream_id: int) -> H2Stream:
+        """Return the handle of a stream that is open, or that has ended not long ago.
+
+        Raises :class:`StreamClosed` for any other.
+        """
+        stream = self._streams.get(stream_id) or self._ended.get(stream_id)
+        if stream is None:
+            raise StreamClosed(stream_id, self._why_unknown(stream_id))
+        return stream
+
+    def __aiter__(self) -> Self:
+        """Iterate over inbound streams, until the connection ends."""
+        return self
+
+    async def __anext__(self) -> H2Stream:
+        try:
+            return await self._accept()
+        except AIOH2Exception:
+            raise StopAsyncIteration from None
+
+    async def serve(self, handler: StreamHandler) -> None:
+        """Run ``await handler(stream)`` in a task for each inbound stream.
+
+        Returns when the connection has ended and all handlers are done; cancelled, it cancels
+        them. A handler that returns without ending its stream has it ended, with INTERNAL_ERROR
+        if it never answered; one that raises has it reset with INTERNAL_ERROR, and logged; one
+        whose stream the peer resets, or whose connection is lost, is cancelled. What a complete
+        response leaves of the request is stopped with NO_ERROR (RFC 9113 section 8.1).
+        """
+        loop = asyncio.get_running_loop()
+        tasks: set[asyncio.Task[None]] = set()
+        try:
+            async for stream in self:
+                if stream.failure is not None:
+                    continue
+                task = loop.create_task(self._handle(handler, stream))
+                tasks.add(task)
+                task.add_done_callback(tasks.discard)
+                task.add_done_callback(functools.partial(self._handled, stream))
+                self._handling[stream] = task
+            if tasks:
+                await asyncio.wait(tasks)
+        finally:
+            for task in tasks:
+                task.cancel()
+            if tasks:
+                await asyncio.wait(tasks)
+
+    # --- the connection ----------------------------------------------------------------
+
+    def set_handler(self, handler: ConnectedCallback) -> None:
+        """Set what serves the connection: ``handler(protocol)``, called when it is ready.
+
+        It may return a coroutine, a Task or Future, or None. That is cancelled when the
+        connection is lost; when it returns or is cancelled otherwise, the connection shuts down
+        gracefully; an exception in it is logged and closes the connection with INTERNAL_ERROR.
+        """
+        if not callable(handler):
+            raise TypeError(f"handler must be callable, not {handler!r}")
+        if self._handler is not None:
+            raise ValueError("a handler is set already, and there can be only one")
+        self._handler = handler
+        if self._transport is not None and not self._over:
+            self._call_handler(handler)
+
+    def register(self, live: set[H2Protocol]) -> None:
+        """Be in ``live`` from connection_made to connection_lost."""
+        self._registry = live
+
+    async def wait_open(self) -> None:
+        """Wait for the peer's SETTINGS; raise :class:`HandshakeError` when they do not come."""
+        if self._close_reason is not None:
+            raise self._close_reason.fresh()
+        if self._peer_ready:
+            return
+        if self._opened is None:
+            self._opened = asyncio.get_running_loop().create_future()
+        await asyncio.shield(self._opened)
+
+    async def ping(self) -> float:
+        """Send a PING and return its round-trip time in seconds (RFC 9113 section 6.7).
+
+        Raises why the connection ended, when it does before the ACK. Cancelling it is safe.
+        """
+        self._check_usable()
+        payload, future = self._send_ping(), asyncio.get_running_loop().create_future()
+        self._pings[payload] = future
+        try:
+            return await future
+        finally:
+            self._forget_ping(payload)
+
+    async def wait_functional(self) -> float | None:
+        """Wait until the peer is known to be alive; return the latest round-trip time, or None.
+
+        Returns at once if bytes arrived within ``functional_timeout``. Else it sends PINGs, one
+        each ``functional_timeout``, until any bytes arrive. Raises why the connection ended,
+        when it does.
+        """
+        self._check_usable()
+        assert self._health is not None
+        payloads = []
+        future = None
+        try:
+            while not self._health.is_functional(self._now(), self._functional_timeout):
+                payloads.append(self._send_ping())
+                if future is None:
+                    future = asyncio.get_running_loop().create_future()
+                    self._activity.append(future)
+                await asyncio.wait([future], timeout=self._functional_timeout)
+                if future.done():
+                    future.result()
+                    break
+        finally:
+            if future in self._activity:
+                self._activity.remove(future)
+            for payload in payloads:
+                self._health.ping_forgotten(payload)
+        return self._health.rtt
+
+    def update_settings(self, settings: Mapping[int, int]) -> None:
+        """Send SETTINGS (RFC 9113 section 6.5); they hold once the peer acknowledges them.
+
+        Raises ``ValueError`` for a value that the RFC does not allow.
+        """
+        self._check_usable()
+        for code, value in settings.items():
+            if not 0 <= operator.index(code) < 2**16 or not 0 <= operator.index(value) < 2**32:
+                raise ValueError(f"setting {code} cannot be {value}")
+        if not self._client_side and settings.get(SettingCodes.ENABLE_PUSH):
+            raise ValueError("a server cannot set ENABLE_PUSH (RFC 9113 section 6.5.2)")
+        # raises for values out of range, before anything changes
+        Settings(client=self._client_side, initial_values=cast(Any, dict(settings)))
+        self._conn.update_settings(dict(settings))
+        self._flush_soon()
+
+    def close_connection(
+        self, error_code: int = ErrorCodes.NO_ERROR, debug_data: bytes | None = None
+    ) -> None:
+        """Close at once: GOAWAY, and everything that is in flight fails (RFC 9113 section 5.4.1).
+
+        What was framed is still written, for at most ``close_timeout``. :meth:`wait_closed`
+        waits for the end.
+        """
+        if debug_data is not None and not isinstance(debug_data, bytes):
+            raise TypeError(f"debug_data must be bytes or None, not {debug_data!r}")
+        if self._over:
+            return
+        if self._transport is None:
+            self._end(ConnectionClosed(error_code, None, debug_data, "local"))
+            return
+        last = self._conn.go_away(error_code, debug_data or b"")
+        self._close(ConnectionClosed(error_code, last, debug_data, "local"))
+
+    async def shutdown(self, grace: float | None = None) -> Drained:
+        """Close gracefully; return what became of the streams in flight (RFC 9113 section 6.8).
+
+        Announces the end, waits one PING round trip for what is on its way, and then up to
+        ``grace`` seconds (None: ``close_timeout``) for open streams to end; what is left is
+        aborted. Returns when the connection has closed; in a handler of :meth:`serve`, when
+        all streams but its own have ended. Cancelling it lets the shutdown go on.
+        """
+        if grace is None:
+            grace = self.config.close_timeout
+        if isinstance(grace, bool) or not isinstance(grace, (int, float)):
+            raise TypeError(f"grace must be a number of seconds or None, not {grace!r}")
+        if not grace >= 0:
+            raise ValueError(f"grace must be at least 0 seconds, not {grace}")
+        own = _current_stream.get()
+        inside = own is not None and own.protocol is self
+        counted = set(self._streams) - ({own.id} if inside and own is not None else set())
+        tally = _Tally(counted if not self._over else set())
+        self._tallies.append(tally)
+        self._begin_shutdown(grace)
+        try:
+            await tally.done
+        finally:
+            self._tallies.remove(tally)
+        if not inside:
+            await self.wait_closed()
+        return tally.result
+
+    async def wait_closed(self) -> None:
+        """Wait until the transport is gone."""
+        if self._lost or (self._over and self._transport is None):
+            return
+        future = asyncio.get_running_loop().create_future()
+        self._lost_waiters.append(future)
+        await future
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        if error is not None:
+            self.close_connection()
+            await self.wait_closed()
+        else:
+            await self.shutdown()
+
+    def get_extra_info(self, name: str, default: Any = None) -> Any:
+        """Return the transport's information ``name``: see ``asyncio.BaseTransport``."""
+        if self._transport is None:
+            return default
+        return self._transport.get_extra_info(name, default)
+
+    # --- properties --------------------------------------------------------------------
+
+    @property
+    def client_side(self) -> bool:
+        """Whether this is the client's end."""
+        return self._client_side
+
+    @property
+    def functional_timeout(self) -> float:
+        """Seconds without a received byte after which :meth:`wait_functional` sends a PING."""
+        return self._functional_timeout
+
+    @functional_timeout.setter
+    def functional_timeout(self, value: float) -> None:
+        self._functional_timeout = dataclasses.replace(
+            self.config, functional_timeout=value
+        ).functional_timeout
+
+    @property
+    def initial_window_size(self) -> int:
+        """Receive window of a stream, in bytes; a change holds from the peer's ack on."""
+        return self._local_setting(SettingCodes.INITIAL_WINDOW_SIZE)
+
+    @initial_window_size.setter
+    def initial_window_size(self, value: int) -> None:
+        dataclasses.replace(self.config, initial_window_size=value)
+        self.update_settings({SettingCodes.INITIAL_WINDOW_SIZE: value})
+
+    @property
+    def max_frame_size(self) -> int:
+        """Largest frame payload that is accepted, in bytes; a change holds from the ack on."""
+        return self._local_setting(SettingCodes.MAX_FRAME_SIZE)
+
+    @max_frame_size.setter
+    def max_frame_size(self, value: int) -> None:
+        dataclasses.replace(self.config, max_frame_size=value)
+        self.update_settings({SettingCodes.MAX_FRAME_SIZE: value})
+
+    @property
+    def max_concurrent_streams(self) -> int:
+        """Streams that the peer may have open; a change holds from the ack on."""
+        return self._local_setting(SettingCodes.MAX_CONCURRENT_STREAMS)
+
+    @max_concurrent_streams.setter
+    def max_concurrent_streams(self, value: int) -> None:
+        dataclasses.replace(self.config, concurrency=value)
+        self.update_settings({SettingCodes.MAX_CONCURRENT_STREAMS: value})
+
+    @property
+    def rtt(self) -> float | None:
+        """Latest round-trip time of a PING, in seconds; None before the first."""
+        return self._health.rtt if self._health is not None else None
+
+    @property
+    def is_closing(self) -> bool:
+        """Whether no new stream can start: GOAWAY sent or received, or the transport closing."""
+        if self._over or self._going_away:
+            return True
+        return self._transport is not None and self._transport.is_closing()
+
+    @property
+    def available_slots(self) -> int:
+        """Streams that could be opened now under the peer's limit; 0 before its SETTINGS."""
+        if not self._peer_ready or self.is_closing:
+            return 0
+        return max(0, self._free_slots())
+
+    @property
+    def waiting_requests(self) -> int:
+        """Calls that wait for a slot or for the peer's SETTINGS."""
+        return len(self._slot_waiters)
+
+    @property
+    def remote_settings(self) -> Mapping[SettingCodes | int, int]:
+        """The peer's settings, as they are now."""
+        return MappingProxyType(dict(self._conn.remote_settings))
+
+    @property
+    def stats(self) -> Stats:
+        """Counts up to now."""
+        return Stats(
+            bytes_received=self._bytes_received,
+            bytes_sent=self._bytes_sent,
+            streams_opened=self._streams_opened,
+            streams_open=len(self._streams),
+            resets_received=self._resets_received,
+            resets_sent=self._resets_sent,
+            rtt=self.rtt,
+        )
+
+    @property
+    def close_reason(self) -> AIOH2Exception | None:
+        """Why the connection has ended; None while it has not."""
+        return self._close_reason
+
+    # --- for streams (see stream.Owner) ------------------------------------------------
+
+    def send_headers(self, stream_id: int, fields: Fields, end_stream: bool) -> None:
+        """Frame a header section now."""
+        self._conn.send_headers(stream_id, fields, end_stream)
+        self._sent()
+
+    def send_body(
+        self, stream_id: int, data: memoryview, end_stream: bool
+    ) -> asyncio.Future[None] | None:
+        """Frame ``data``, or queue it and return what to wait for."""
+        future = self._sender.send(stream_id, data, end_stream)
+        self._sent()
+        return future
+
+    def send_last(self, stream_id: int, trailers: Fields) -> asyncio.Future[None] | None:
+        """Frame the end of the stream after all queued data."""
+        future = self._sender.send_last(stream_id, trailers)
+        self._sent()
+        return future
+
+    def withdraw(self, stream_id: int, future: asyncio.Future[None]) -> bool:
+        """Take back what is not framed."""
+        taken = self._sender.withdraw(stream_id, future)
+        self._sent()
+        return taken
+
+    def has_queued(self, stream_id: int) -> bool:
+        """Whether anything waits to be framed."""
+        return self._sender.has_queued(stream_id)
+
+    def credit(self, stream_id: int, count: int) -> None:
+        """Give window back to the peer."""
+        if not self._over:
+            self._conn.credit(count, stream_id)
+            self._flush_soon()
+
+    def send_reset(self, stream_id: int, error_code: int) -> None:
+        """Frame RST_STREAM."""
+        self._resets_sent += 1
+        self._sender.drop(stream_id, StreamReset(stream_id, error_code, "local"))
+        self._conn.reset_stream(stream_id, error_code)
+        self._sent()
+
+    def blocked_on(self, stream_id: int) -> BlockedOn | None:
+        """Why queued data waits."""
+        return self._sender.blocked_on(stream_id)
+
+    async def promise(self, stream_id: int, headers: HeaderInput) -> H2Stream:
+        """Promise a push on a stream of the client's."""
+        fields = encode_request(headers, scheme=self.scheme, authority=self.authority)
+        facts = check(fields, Kind.REQUEST)
+        if facts.method not in (b"GET", b"HEAD"):
+            raise ValueError(f"only GET and HEAD can be pushed, not {facts.method!r}")
+        if self._client_side:
+            raise NotSupported("a client cannot push")
+        parent = self.stream(stream_id)
+        await self._slot()
+        self._check_pushes(parent)
+        self._check_usable()
+        promised = self._conn.get_next_available_stream_id()
+        self._conn.push_stream(stream_id, promised, fields)
+        stream = self._add_stream(promised, self._decode(fields), remote_ended=True)
+        self._sent()
+        return stream
+
+    def _check_pushes(self, parent: H2Stream) -> None:
+        if not self._conn.remote_settings.enable_push:
+            raise NotSupported("the peer does not want pushes (SETTINGS_ENABLE_PUSH is 0)")
+        if parent.id % 2 == 0:
+            raise StreamClosed(parent.id, "it was pushed, and pushes promise none")
+        if parent.failure is not None:
+            raise parent.failure.fresh()
+        if parent.has_ended:
+            raise StreamClosed(parent.id, "this side has ended it already")
+
+    # --- streams -----------------------------------------------------------------------
+
+    async def _open_stream(self, headers: HeaderInput, end_stream: bool) -> H2Stream:
+        if not self._client_side:
+            raise NotSupported("a server cannot start requests; push_stream promises them")
+        fields = encode_request(headers, scheme=self.scheme, authority=self.authority)
+        facts = check(fields, Kind.REQUEST, extended_connect=True)
+        await self._slot()
+        if facts.protocol and not self._conn.remote_settings.enable_connect_protocol:
+            raise NotSupported("the peer does not offer extended CONNECT (RFC 8441)")
+        if self._conn.highest_outbound_stream_id >= self._conn.HIGHEST_ALLOWED_STREAM_ID:
+            raise ConnectionClosed(
+                ErrorCodes.NO_ERROR,
+                initiator="local",
+                reason="stream ids are used up",
+                retryable=True,
+            )
+        stream_id = self._conn.get_next_available_stream_id()
+        self._conn.send_headers(stream_id, fields, end_stream)
+        stream = self._add_stream(stream_id, self._decode(fields), local_ended=end_stream)
+        self._unwritten.append(stream)
+        self._sent()
+        return stream
+
+    def _add_stream(self, stream_id: int, headers: HeaderList, **ended: bool) -> H2Stream:
+        stream = H2Stream(
+            stream_id,
+            self,
+            headers,
+            window_size=self._conn.local_settings.initial_window_size,
+            encoding=self.config.header_encoding,
+            **ended,
+        )
+        self._streams[stream_id] = stream
+        self._streams_opened += 1
+        return stream
+
+    def _decode(self, fields: Any) -> HeaderList:
+        return decode(fields, self.config.header_encoding)
+
+    def _is_ours(self, stream_id: int) -> bool:
+        return stream_id % 2 == self._client_side
+
+    def _why_unknown(self, stream_id: int) -> str:
+        newest = (
+            self._conn.highest_outbound_stream_id
+            if self._is_ours(stream_id)
+            else self._conn.highest_inbound_stream_id
+        )
+        if not 0 < stream_id <= newest:
+            return "there has never been such a stream"
+        return f"it has ended, and {self.config.concurrency} newer streams have ended since"
+
+    async def _accept(self) -> H2Stream:
+        while not self._inbound:
+            if self._over:
+                assert self._close_reason is not None
+                raise self._close_reason.fresh()
+            future = asyncio.get_running_loop().create_future()
+            self._accepting.append(future)
+            try:
+                await future
+            except asyncio.CancelledError:
+                if future in self._accepting:
+                    self._accepting.remove(future)
+                elif self._inbound:
+                    _wake_one(self._accepting)
+                raise
+        _, stream = self._inbound.popitem(last=False)
+        if stream.id not in self._streams:
+            self._release(stream)
+            self._remember(stream)
+        return stream
+
+    def _fail_stream(self, stream: H2Stream, error: AIOH2Exception) -> None:
+        self._sender.drop(stream.id, error)
+        stream.fail(error)
+        self._cancel_handler(stream)
+
+    def _settle(self) -> None:
+        """Draw the consequences of what has just been received or sent."""
+        self._credit_connection(self._conn.take_discarded())
+        for stream_id in self._conn.take_closed():
+            stream = self._streams.pop(stream_id, None)
+            if stream is not None:
+                self._retire(stream, aborted=False)
+        self._grant_slots()
+        if self._draining and not self._streams and not self._over:
+            self._close_drained()
+        elif self._conn.pending or self._sender.has_work:
+            self._flush_soon()
+
+    def _retire(self, stream: H2Stream, *, aborted: bool) -> None:
+        self._sender.drop(stream.id, stream.failure)
+        for tally in self._tallies:
+            tally.ended(stream.id, aborted=aborted)
+        if stream.id in self._inbound:
+            self._hold(stream)
+        else:
+            if stream.failure is not None and stream in self._handling:
+                self._hold(stream)
+            self._remember(stream)
+
+    def _remember(self, stream: H2Stream) -> None:
+        self._ended[stream.id] = stream
+        if len(self._ended) > self.config.concurrency:
+            del self._ended[next(iter(self._ended))]
+
+    def _hold(self, stream: H2Stream) -> None:
+        """Keep the stream's place under our limit while somebody works for it."""
+        self._held.add(stream)
+        self._conn.held_streams = len(self._held)
+
+    def _release(self, stream: H2Stream) -> None:
+        self._held.discard(stream)
+        self._conn.held_streams = len(self._held)
+
+    def _credit_connection(self, count: int) -> None:
+        if count:
+            self._window.received(count)
+            credit = self._window.consumed(count)
+            if credit:
+                self._conn.credit(credit)
+
+    # --- slots -------------------------------------------------------------------------
+
+    def _free_slots(self) -> int:
+        limit = self._conn.remote_settings.max_concurrent_streams
+        return limit - self._conn.outbound_streams - self._reserved_slots
+
+    async def _slot(self) -> None:
+        """Wait for a free slot, which the caller must take before it awaits anything."""
+        self._check_usable(new_stream=True)
+        if self._peer_ready and not self._slot_waiters and self._free_slots() > 0:
+            return
+        first = False
+        while True:
+            future = asyncio.get_running_loop().create_future()
+            (self._slot_waiters.appendleft if first else self._slot_waiters.append)(future)
+            try:
+                await future
+            except asyncio.CancelledError:
+                self._leave_slot_queue(future)
+                raise
+            self._reserved_slots -= 1
+            self._check_usable(new_stream=True)
+            if self._free_slots() > 0:
+                return
+            # the peer has lowered its limit meanwhile: wait again, as the first
+            first = True
+
+    def _leave_slot_queue(self, future: asyncio.Future[None]) -> None:
+        if future in self._slot_waiters:
+            self._slot_waiters.remove(future)
+        elif future.done() and not future.cancelled() and future.exception() is None:
+            self._reserved_slots -= 1
+            self._grant_slots()
+
+    def _grant_slots(self) -> None:
+        if not self._peer_ready or self._going_away:
+            return
+        while self._slot_waiters and self._free_slots() > 0:
+            future = self._slot_waiters.popleft()
+            if not future.done():
+                self._reserved_slots += 1
+                future.set_result(None)
+
+    def _fail_waiting(self, error: AIOH2Exception) -> None:
+        while self._slot_waiters:
+            future = self._slot_waiters.popleft()
+            if not future.done():
+                future.set_exception(error.fresh())
+
+    # --- writing -----------------------------------------------------------------------
+
+    def _sent(self) -> None:
+        """Something was framed or queued: streams may have closed by it."""
+        self._settle()
+
+    def _flush_soon(self) -> None:
+        if self._flush_handle is None and self._loop is not None and not self._over:
+            self._flush_handle = self._loop.call_soon(self._flush)
+
+    def _flush(self) -> None:
+        """Write what was framed; the only place that does, once in a tick."""
+        if self._flush_handle is not None:
+            self._flush_handle.cancel()
+            self._flush_handle = None
+        if self._transport is None:
+            return
+        if not self._over:
+            self._sender.run()
+        data = self._conn.data_to_send()
+        if data and not self._transport.is_closing():
+            self._bytes_sent += len(data)
+            self._transport.write(data)
+        self._unwritten.clear()
+        self._sender.written()
+        if not self._over:
+            self._settle()
+
+    # --- health ------------------------------------------------------------------------
+
+    def _now(self) -> float:
+        assert self._loop is not None
+        return self._loop.time()
+
+    def _send_ping(self) -> bytes:
+        assert self._health is not None
+        payload = self._health.ping_sent(self._now())
+        self._conn.ping(payload)
+        self._flush_soon()
+        return payload
+
+    def _forget_ping(self, payload: bytes) -> None:
+        assert self._health is not None
+        self._pings.pop(payload, None)
+        self._health.ping_forgotten(payload)
+
+    def _arm_keepalive(self) -> None:
+        assert self._health is not None
+        assert self._loop is not None
+        deadline = self._health.deadline
+        if deadline is not None:
+            self._keepalive_timer = self._loop.call_at(deadline, self._keepalive)
+
+    def _keepalive(self) -> None:
+        assert self._health is not None
+        verdict = self._health.keepalive(self._now())
+        if verdict is Verdict.DEAD:
+            self._abort(
+                ConnectionClosed(
+                    reason=f"no sign of life for {self.config.keepalive_timeout} s after a PING"
+                )
+            )
+            return
+        if verdict is Verdict.PING:
+            self._health.ping_forgotten(self._keepalive_ping)
+            self._keepalive_ping = self._send_ping()
+        self._arm_keepalive()
+
+    def _log_frame(self, direction: str, frame: Frame) -> None:
+        self._log.debug("%s %r", direction, frame)
+
+    # --- opening -----------------------------------------------------------------------
+
+    def _initial_settings(self) -> dict[SettingCodes, int]:
+        config = self.config
+        settings = {
+            SettingCodes.HEADER_TABLE_SIZE: config.header_table_size,
+            SettingCodes.MAX_CONCURRENT_STREAMS: config.concurrency,
+            SettingCodes.INITIAL_WINDOW_SIZE: config.initial_window_size,
+            SettingCodes.MAX_FRAME_SIZE: config.max_frame_size,
+            SettingCodes.MAX_HEADER_LIST_SIZE: config.max_header_list_size,
+        }
+        if self._client_side:
+            settings[SettingCodes.ENABLE_PUSH] = int(config.enable_push)
+        elif config.enable_connect_protocol:
+            settings[SettingCodes.ENABLE_CONNECT_PROTOCOL] = 1
+        return settings
+
+    def _local_setting(self, code: SettingCodes) -> int:
+        if not self._conn.was_acked:
+            return self._initial_settings()[code]
+        return self._conn.local_settings[code]
+
+    def _name_origin(self) -> None:
+        """Learn ``:scheme`` and ``:authority`` from the transport, where nobody has set them."""
+        if self.get_extra_info("ssl_object") is not None:
+            self.scheme = "https"
+        peer = self.get_extra_info("peername")
+        if self.authority is not None:
+            return
+        if isinstance(peer, tuple) and len(peer) >= 2:
+            host = f"[{peer[0]}]" if ":" in str(peer[0]) else str(peer[0])
+            self.authority = f"{host}:{peer[1]}"
+        else:
+            self.authority = "localhost"
+
+    def _check_alpn(self) -> str | None:
+        """Say what is wrong with the protocol that TLS has chosen (RFC 9113 section 3.2)."""
+        tls = self.get_extra_info("ssl_object")
+        if tls is None:
+            return None
+        chosen = tls.selected_alpn_protocol()
+        if chosen == "h2":
+            return None
+        side = "server" if self._client_side else "client"
+        if chosen is None:
+            return f"the {side} has not agreed on ALPN 'h2': it chose no protocol"
+        return f"TLS has agreed on ALPN {chosen!r}, not 'h2'"
+
+    def _open_expired(self) -> None:
+        came = "no SETTINGS" if self._bytes_received else "nothing"
+        self._conn.go_away(ErrorCodes.SETTINGS_TIMEOUT)
+        self._fail_handshake(f"the peer sent {came} for {self.config.open_timeout} s")
+
+    def _fail_handshake(self, problem: str) -> None:
+        self._log.info("no HTTP/2: %s", problem)
+        self._close_deadline = self._now()
+        self._close(HandshakeError(problem))
+
+    # --- handlers ----------------------------------------------------------------------
+
+    def _call_handler(self, handler: ConnectedCallback) -> None:
+        assert self._loop is not None
+        try:
+            result = handler(self)
+            if asyncio.iscoroutine(result):
+                result = self._loop.create_task(result)
+            elif result is not None and not asyncio.isfuture(result):
+                raise TypeError(f"a handler must return a coroutine or Future, not {result!r}")
+        except Exception as error:
+            self._handler_failed(error)
+            return
+        if result is not None:
+            self._handler_task = result
+            result.add_done_callback(self._handler_done)
+
+    def _handler_done(self, task: asyncio.Future[Any]) -> None:
+        if not task.cancelled() and (error := task.exception()) is not None:
+            self._handler_failed(error)
+        elif not self._over:
+            self._begin_shutdown(self.config.close_timeout)
+
+    def _handler_failed(self, error: BaseException) -> None:
+        if _is_peers_doing(error):
+            self._log.info("the handler of the connection ended: %s", error)
+        else:
+            self._log.error("the handler of the connection failed", exc_info=error)
+        self.close_connection(ErrorCodes.INTERNAL_ERROR)
+
+    async def _handle(self, handler: StreamHandler, stream: H2Stream) -> None:
+        """Run one handler of serve, and leave its stream ended whatever it does."""
+        _current_stream.set(stream)
+        try:
+            await handler(stream)
+            await self._finish(stream)
+        except asyncio.CancelledError:
+            if stream.failure is None:
+                raise
+        except Exception as error:
+            if stream.failure is not None and isinstance(error, AIOH2Exception):
+                self._log.info("the handler of stream %d ended: %s", stream.id, error)
+            else:
+                self._log.error("the handler of stream %d failed", stream.id, exc_info=error)
+            stream.reset(ErrorCodes.INTERNAL_ERROR)
+
+    def _handled(self, stream: H2Stream, task: asyncio.Task[None]) -> None:
+        del self._handling[stream]
+        self._release(stream)
+        if task.cancelled():
+            stream.reset(ErrorCodes.CANCEL)
+
+    async def _finish(self, stream: H2Stream) -> None:
+        if not stream.has_started:
+            self._log.info("the handler of stream %d has not answered", stream.id)
+            stream.reset(ErrorCodes.INTERNAL_ERROR)
+        elif not stream.has_ended and not stream.is_over:
+            await stream.end()
+        stream.stop_upload()
+
+    def _cancel_handler(self, stream: H2Stream) -> None:
+        task = self._handling.get(stream)
+        if task is not None and task is not asyncio.current_task():
+            task.cancel()
+
+    # --- ending ------------------------------------------------------------------------
+
+    def _check_usable(self, *, new_stream: bool = False) -> None:
+        """Raise why nothing can be sent; with ``new_stream``, why no stream can start."""
+        if self._transport is None and self._close_reason is None:
+            raise ConnectionClosed(reason="there is no connection yet", retryable=True)
+        reason = self._close_reason or (self._goaway if new_stream else None)
+        if reason is None and new_stream and self.is_closing:
+            reason = ConnectionClosed(ErrorCodes.NO_ERROR, initiator="local", reason="it closes")
+        if isinstance(reason, ConnectionClosed):
+            raise reason.for_stream(retryable=new_stream)
+        if reason is not None:
+            raise reason.fresh()
+
+    def _fail_connection(self) -> None:
+        """What the peer sent has broken a rule of the connection: GOAWAY is queued already."""
+        failure = self._conn.failure
+        assert failure is not None
+        self._log.info("the peer broke the protocol: %s", failure)
+        if isinstance(failure, PrefaceError):
+            self._close(HandshakeError(str(failure)))
+            return
+        last = self._conn.highest_inbound_stream_id
+        self._close(
+            ConnectionClosed(int(failure.error_code), last, None, "local", reason=str(failure))
+        )
+
+    def _begin_shutdown(self, grace: float) -> None:
+        if self._over:
+            return
+        if self._transport is None:
+            self._end(ConnectionClosed(ErrorCodes.NO_ERROR, initiator="local"))
+            return
+        now, loop = self._now(), self._loop
+        assert loop is not None
+        if self._close_deadline is None:
+            self._close_deadline = now + max(grace, self.config.close_timeout)
+        if self._grace_timer is None or self._grace_timer.when() > now + grace:
+            if self._grace_timer is not None:
+                self._grace_timer.cancel()
+            self._grace_timer = loop.call_at(now + grace, self._grace_over)
+        if not self._draining and self._shutdown_ping is None:
+            self._announce_end()
+
+    def _announce_end(self) -> None:
+        self._going_away = True
+        self._fail_waiting(ConnectionClosed(ErrorCodes.NO_ERROR, initiator="local", retryable=True))
+        if self._client_side and not self.config.enable_push:
+            # nothing of the server's can be on its way
+            self._drain()
+            return
+        self._conn.go_away(ErrorCodes.NO_ERROR, final=False)
+        self._shutdown_ping = self._send_ping()
+
+    def _drain(self) -> None:
+        self._draining = True
+        self._conn.go_away(ErrorCodes.NO_ERROR)
+        self._settle()
+
+    def _grace_over(self) -> None:
+        last = self._conn.go_away(ErrorCodes.NO_ERROR)
+        self._close(
+            ConnectionClosed(
+                ErrorCodes.NO_ERROR, last, None, "local", reason="the grace time is over"
+            )
+        )
+
+    def _close_drained(self) -> None:
+        if self._goaway is not None:
+            reason = self._goaway
+            self._conn.go_away(ErrorCodes.NO_ERROR)
+        else:
+            last = self._conn.highest_inbound_stream_id
+            reason = ConnectionClosed(ErrorCodes.NO_ERROR, last, None, "local")
+        self._close(reason)
+
+    def _close(self, reason: AIOH2Exception) -> None:
+        """End everything, write what was framed, and close the transport."""
+        self._end(reason)
+        self._flush()
+        transport, loop = self._transport, self._loop
+        if transport is None or loop is None:
+            return
+        transport.close()
+        deadline = self._close_deadline or self._now() + self.config.close_timeout
+        self._abort_timer = loop.call_at(deadline, transport.abort)
+
+    def _abort(self, reason: AIOH2Exception) -> None:
+        self._end(reason)
+        if self._transport is not None:
+            self._transport.abort()
+
+    def _end(self, reason: AIOH2Exception) -> None:
+        """Nothing more is sent or received: tell everybody who waits. Once."""
+        if self._over:
+            return
+        self._over = True
+        self._close_reason = reason
+        for timer in (self._open_timer, self._keepalive_timer, self._grace_timer):
+            if timer is not None:
+                timer.cancel()
+        self._fail_waiting(_for_stream(reason, retryable=True))
+        streams, self._streams = list(self._streams.values()), {}
+        for stream in streams:
+            self._fail_stream(stream, _for_stream(reason, retryable=stream in self._unwritten))
+            self._retire(stream, aborted=True)
+        for waiters in (self._pings.values(), self._activity):
+            for waiter in waiters:
+                if not waiter.done():
+                    waiter.set_exception(reason.fresh())
+        if self._opened is not None and not self._opened.done():
+            self._opened.set_exception(reason.fresh())
+            self._opened.exception()
+        _wake(self._accepting)
+
+
+def _of(exc: Exception | None) -> str:
+    return f": {exc}" if exc is not None else ""
+
+
+def _for_stream(reason: AIOH2Exception, *, retryable: bool) -> AIOH2Exception:
+    if isinstance(reason, ConnectionClosed):
+        return reason.for_stream(retryable=retryable)
+    return reason.fresh()
+
+
+def _is_peers_doing(error: BaseException) -> bool:
+    cause = error.__cause__ if not hasattr(error, "initiator") else error
+    return isinstance(error, AIOH2Exception) and getattr(cause, "initiator", "local") != "local"
+
+
+def _wake(futures: Any) -> None:
+    waiting = list(futures)
+    futures.clear()
+    for future in waiting:
+        if not future.done():
+            future.set_result(None)
+
+
+def _wake_one(futures: deque[asyncio.Future[None]]) -> None:
+    while futures:
+        future = futures.popleft()
+        if not future.done():
+            future.set_result(None)
+            return

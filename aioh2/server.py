@@ -1,0 +1,196 @@
+"""Servers: listen, make a protocol for each connection, and end them all together."""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import ssl as tls
+from collections.abc import Sequence
+from types import TracebackType
+from typing import Any, Self
+
+from .config import Config
+from .protocol import ConnectedCallback, Drained, H2Protocol
+
+__all__ = ["Server", "start_server", "start_unix_server"]
+
+_PORT_ATTEMPTS = 20
+
+
+class Server:
+    """A listening server: what ``asyncio.Server`` has, its connections, and their shutdown.
+
+    ``async with server`` shuts it down gracefully on leaving, or closes it at once when an
+    exception leaves with it.
+    """
+
+    def __init__(self, server: asyncio.Server, live: set[H2Protocol]) -> None:
+        # What listens.
+        self._server = server
+        # The connections, from connection_made to connection_lost.
+        self._live = live
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} sockets={self.sockets!r} connections={len(self._live)}>"
+
+    @property
+    def sockets(self) -> tuple[Any, ...]:
+        """The listening sockets; empty once closed."""
+        return tuple(self._server.sockets)
+
+    @property
+    def connections(self) -> frozenset[H2Protocol]:
+        """The connections that are alive now."""
+        return frozenset(self._live)
+
+    def is_serving(self) -> bool:
+        """Whether new connections are accepted."""
+        return self._server.is_serving()
+
+    async def start_serving(self) -> None:
+        """Begin to accept, after ``start_serving=False``."""
+        await self._server.start_serving()
+
+    async def serve_forever(self) -> None:
+        """Accept connections until cancelled, which closes the server."""
+        await self._server.serve_forever()
+
+    def close(self) -> None:
+        """Stop listening; connections live on."""
+        self._server.close()
+
+    async def wait_closed(self) -> None:
+        """Wait as ``asyncio.Server.wait_closed`` does."""
+        await self._server.wait_closed()
+
+    async def shutdown(self, grace: float | None = None) -> Drained:
+        """Stop listening, then shut all connections down: see :meth:`H2Protocol.shutdown`.
+
+        Returns what became of the streams that were in flight, over all connections.
+        """
+        self.close()
+        drained = await asyncio.gather(*(protocol.shutdown(grace) for protocol in self._live))
+        await self.wait_closed()
+        return Drained(sum(d.completed for d in drained), sum(d.aborted for d in drained))
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        if error is None:
+            await self.shutdown()
+            return
+        self.close()
+        live = list(self._live)
+        for protocol in live:
+            protocol.close_connection()
+        await asyncio.gather(*(protocol.wait_closed() for protocol in live))
+        await self.wait_closed()
+
+
+class _Factory:
+    """Makes the protocol of each connection that is accepted."""
+
+    def __init__(self, callback: ConnectedCallback, cls: type[H2Protocol], config: Config) -> None:
+        if not callable(callback):
+            raise TypeError(f"client_connected_cb must be callable, not {callback!r}")
+        self._callback = callback
+        self._cls = cls
+        self._config = config
+        self.live: set[H2Protocol] = set()
+
+    def __call__(self) -> H2Protocol:
+        protocol = self._cls(client_side=False, config=self._config)
+        protocol.register(self.live)
+        protocol.set_handler(self._callback)
+        return protocol
+
+
+async def start_server(
+    client_connected_cb: ConnectedCallback,
+    host: str | Sequence[str] | None = None,
+    port: int | None = None,
+    *,
+    cls: type[H2Protocol] = H2Protocol,
+    config: Config | None = None,
+    ssl: tls.SSLContext | None = None,
+    **options: Any,
+) -> Server:
+    """Listen on TCP; call ``client_connected_cb(protocol)`` for each connection when it is ready.
+
+    What the callback may return is said at :meth:`H2Protocol.set_handler`. ``port`` 0 gives all
+    address families one and the same free port. ``ssl``: a context, on which ALPN ``h2`` is set.
+    ``options``: those of :class:`Config`, and those of ``loop.create_server``.
+    """
+    own, others = Config.split(options)
+    factory = _Factory(client_connected_cb, cls, Config.of(config, own))
+    _prepare_tls(ssl, Config.of(config, own), others)
+    loop = asyncio.get_running_loop()
+    if port or "sock" in others:
+        server = await loop.create_server(factory, host, port, ssl=ssl, **others)
+    else:
+        server = await _listen_on_one_port(factory, host, ssl, others)
+    return Server(server, factory.live)
+
+
+async def start_unix_server(
+    client_connected_cb: ConnectedCallback,
+    path: str | None = None,
+    *,
+    cls: type[H2Protocol] = H2Protocol,
+    config: Config | None = None,
+    ssl: tls.SSLContext | None = None,
+    **options: Any,
+) -> Server:
+    """Listen on a Unix socket: as :func:`start_server`, with ``loop.create_unix_server``."""
+    own, others = Config.split(options)
+    factory = _Factory(client_connected_cb, cls, Config.of(config, own))
+    _prepare_tls(ssl, Config.of(config, own), others)
+    loop = asyncio.get_running_loop()
+    server = await loop.create_unix_server(factory, path, ssl=ssl, **others)
+    return Server(server, factory.live)
+
+
+def _prepare_tls(ssl: Any, config: Config, options: dict[str, Any]) -> None:
+    if ssl is None:
+        return
+    if not isinstance(ssl, tls.SSLContext):
+        raise TypeError(f"ssl must be an SSLContext or None, not {ssl!r}")
+    ssl.set_alpn_protocols(["h2"])
+    if config.open_timeout is not None:
+        options.setdefault("ssl_handshake_timeout", config.open_timeout)
+
+
+async def _listen_on_one_port(
+    factory: _Factory,
+    host: str | Sequence[str] | None,
+    ssl: tls.SSLContext | None,
+    options: dict[str, Any],
+) -> asyncio.Server:
+    """Listen on a port that is free in every address family of ``host``.
+
+    asyncio would choose one for each family. A port that is free in the first may be taken in
+    another: then the next one is tried.
+    """
+    loop = asyncio.get_running_loop()
+    for attempts_left in reversed(range(_PORT_ATTEMPTS)):
+        server = await loop.create_server(
+            factory, host, 0, ssl=ssl, **{**options, "start_serving": False}
+        )
+        ports = [sock.getsockname()[1] for sock in server.sockets]
+        if len(set(ports)) == 1:
+            break
+        server.close()
+        try:
+            return await loop.create_server(factory, host, ports[0], ssl=ssl, **options)
+        except OSError as error:
+            if error.errno != errno.EADDRINUSE or not attempts_left:
+                raise
+    if options.get("start_serving", True):
+        await server.start_serving()
+    return server

@@ -1,0 +1,567 @@
+"""``H2Stream``: one stream's state, what waits for it, and its public handle.
+
+What has arrived is kept here until it is read; what is to be sent goes to the owner. Every way
+a stream can end comes through ``feed_end`` or ``fail``, which wake everybody who waits.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import operator
+import sys
+from collections import deque
+from enum import Enum
+from types import TracebackType
+from typing import Any, Literal, Protocol, Self, TypeAlias
+
+from h2.errors import ErrorCodes
+
+from .exceptions import AIOH2Exception, SendException, StreamClosed, StreamReset
+from .flow import ReceiveWindow
+from .headers import Fields, HeaderInput, HeaderList, Kind, check, encode
+
+__all__ = ["BlockedOn", "H2Stream"]
+
+#: Why a call on a stream waits.
+BlockedOn: TypeAlias = Literal["stream window", "connection window", "transport", "peer"]
+#: What ``send_data`` takes.
+BytesLike: TypeAlias = bytes | bytearray | memoryview
+
+
+class _Wait(Enum):
+    """What a call can wait for; each is woken by itself."""
+
+    HEADERS = "headers"
+    BODY = "body"
+    END = "end"
+    PUSH = "push"
+
+
+class Owner(Protocol):
+    """What a stream asks of the protocol that it belongs to."""
+
+    @property
+    def client_side(self) -> bool:
+        """Whether this is the client's end."""
+
+    def send_headers(self, stream_id: int, fields: Fields, end_stream: bool) -> None:
+        """Frame a header section now."""
+
+    def send_body(
+        self, stream_id: int, data: memoryview, end_stream: bool
+    ) -> asyncio.Future[None] | None:
+        """Frame ``data``, or queue it and return what to wait for."""
+
+    def send_last(self, stream_id: int, trailers: Fields) -> asyncio.Future[None] | None:
+        """Frame the end of the stream after all queued data; with ``trailers`` if there are."""
+
+    def withdraw(self, stream_id: int, future: asyncio.Future[None]) -> bool:
+        """Take back what is not framed; whether there was anything."""
+
+    def has_queued(self, stream_id: int) -> bool:
+        """Whether anything waits to be framed."""
+
+    def credit(self, stream_id: int, count: int) -> None:
+        """Give ``count`` bytes of window back to the peer."""
+
+    def send_reset(self, stream_id: int, error_code: int) -> None:
+        """Frame RST_STREAM."""
+
+    def blocked_on(self, stream_id: int) -> BlockedOn | None:
+        """Why queued data waits."""
+
+    async def promise(self, stream_id: int, headers: HeaderInput) -> H2Stream:
+        """Promise a push."""
+
+
+class H2Stream:
+    """One HTTP/2 stream, from HEADERS to END_STREAM or RST_STREAM (RFC 9113 section 5).
+
+    Streams come from :meth:`H2Protocol.open_stream`, from iterating over a protocol, and from
+    :meth:`H2Protocol.stream`. ``async with stream`` makes sure that it ends: leaving early, or
+    being cancelled inside, resets it with CANCEL; a server's stream whose response is complete
+    is left with NO_ERROR, and what had arrived of the request is dropped (section 8.1).
+    """
+
+    __slots__ = (
+        "__weakref__",
+        "_abandoned",
+        "_buffered",
+        "_chunks",
+        "_claimed",
+        "_encoding",
+        "_failure",
+        "_head",
+        "_informational",
+        "_local_ended",
+        "_owner",
+        "_promises",
+        "_remote_ended",
+        "_response",
+        "_started",
+        "_trailers",
+        "_waiters",
+        "_window",
+        "id",
+        "request_headers",
+    )
+
+    def __init__(
+        self,
+        stream_id: int,
+        owner: Owner,
+        request_headers: HeaderList,
+        *,
+        window_size: int,
+        encoding: str | None,
+        local_ended: bool = False,
+        remote_ended: bool = False,
+    ) -> None:
+        #: The stream's id.
+        self.id = stream_id
+        #: The headers of the request that this stream carries, pseudo-headers included.
+        self.request_headers = request_headers
+        # The protocol, as far as a stream needs it.
+        self._owner = owner
+        # How headers are handed out.
+        self._encoding = encoding
+
+        # Whether this side's final header section is out: a request is, from the beginning.
+        self._started = owner.client_side
+        # Whether the end of what this side sends was accepted; nothing can follow it.
+        self._local_ended = local_ended
+
+        # The final response.
+        self._response: HeaderList | None = None
+        # Interim responses that nobody has taken.
+        self._informational: deque[HeaderList] = deque()
+        # Body bytes that nobody has taken, a chunk for each DATA frame; how many of the first
+        # chunk are taken already, and how many bytes there are.
+        self._chunks: deque[bytes] = deque()
+        self._head = 0
+        self._buffered = 0
+        # How many of them are spoken for by a read that waits for more: their credit is given.
+        self._claimed = 0
+        # The peer's credit.
+        self._window = ReceiveWindow(window_size)
+        self._trailers: HeaderList = []
+        # Promised streams that nobody has taken.
+        self._promises: deque[H2Stream] = deque()
+        # Whether the peer has ended its side cleanly.
+        self._remote_ended = remote_ended
+        # What ended the stream otherwise, as a template for those who ask.
+        self._failure: AIOH2Exception | None = None
+        # Whether that was the application of this side.
+        self._abandoned = False
+
+        # Who waits for what, made when somebody does.
+        self._waiters: dict[_Wait, list[asyncio.Future[None]]] | None = None
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} {self.id} {self._state()}>"
+
+    def _state(self) -> str:
+        if self._failure is not None:
+            return "failed"
+        if self._local_ended:
+            return "closed" if self._remote_ended else "half-closed (local)"
+        return "half-closed (remote)" if self._remote_ended else "open"
+
+    @property
+    def protocol(self) -> Any:
+        """The :class:`~aioh2.H2Protocol` that the stream belongs to."""
+        return self._owner
+
+    @property
+    def blocked_on(self) -> BlockedOn | None:
+        """Why a call on this stream is waiting; None when none is, or when it is about to go on.
+
+        ``"stream window"`` and ``"connection window"``: the peer has opened no window;
+        ``"transport"``: it reads too slowly; ``"peer"``: it has sent nothing.
+        """
+        if self._owner.has_queued(self.id):
+            return self._owner.blocked_on(self.id)
+        return "peer" if self._waiters else None
+
+    # --- responses and other headers ---------------------------------------------------
+
+    async def start_response(self, headers: HeaderInput, *, end_stream: bool = False) -> None:
+        """Send the response's headers; any number of 1xx may go before (RFC 9113 section 8.1).
+
+        Returns as soon as they are framed. Raises ``ValueError`` for headers that are malformed,
+        :class:`StreamClosed` where the response has begun or ended already,
+        :class:`StreamReset` or :class:`ConnectionClosed` where the peer or the connection has
+        ended the stream.
+        """
+        fields = encode(headers)
+        status = check(fields, Kind.RESPONSE).status or 0
+        if status < 200 and end_stream:
+            raise ValueError(f"an interim response ({status}) cannot end the stream")
+        if self._owner.client_side:
+            raise StreamClosed(self.id, "it carries a request of this side; the server responds")
+        self._check_open()
+        if self._started:
+            raise StreamClosed(self.id, "its response has started already")
+        if status >= 200:
+            self._started = True
+            self._local_ended = end_stream
+        self._owner.send_headers(self.id, fields, end_stream)
+
+    async def recv_response(self) -> HeaderList:
+        """Wait for the final response and return its headers; every call returns the same.
+
+        Raises :class:`StreamReset` or :class:`ConnectionClosed` when there will be none.
+        Cancelling it changes nothing.
+        """
+        self._check_expects_response()
+        while self._response is None:
+            await self._wait_unless_failed(_Wait.HEADERS)
+        return self._response
+
+    async def recv_informational(self) -> HeaderList | None:
+        """Wait for the next 1xx response and return its headers; None once the final one is there.
+
+        Raises and cancels as :meth:`recv_response`.
+        """
+        self._check_expects_response()
+        while not self._informational:
+            if self._response is not None:
+                return None
+            await self._wait_unless_failed(_Wait.HEADERS)
+        return self._informational.popleft()
+
+    async def recv_trailers(self) -> HeaderList:
+        """Wait for the peer's end of the stream and return its trailers, ``[]`` if none.
+
+        The body need not have been read, but a peer whose window is used up by unread bytes
+        does not get to its trailers. Raises and cancels as :meth:`recv_response`.
+        """
+        while not self._remote_ended:
+            await self._wait_unless_failed(_Wait.END)
+        return self._trailers
+
+    async def push(self, headers: HeaderInput) -> H2Stream:
+        """Promise a push and return its stream (RFC 9113 section 8.4); the server's side only.
+
+        Waits for room under the client's limit of streams. Raises :class:`NotSupported` when
+        the client does not want pushes, and as :meth:`start_response`.
+        """
+        return await self._owner.promise(self.id, headers)
+
+    async def recv_push(self) -> H2Stream | None:
+        """Wait for the next promise and return its stream; None once the peer has ended this one.
+
+        Raises and cancels as :meth:`recv_response`.
+        """
+        self._check_expects_response()
+        while not self._promises:
+            if self._remote_ended:
+                return None
+            await self._wait_unless_failed(_Wait.PUSH)
+        return self._promises.popleft()
+
+    # --- sending -----------------------------------------------------------------------
+
+    async def send_data(self, data: BytesLike, *, end_stream: bool = False) -> None:
+        """Send ``data``, any bytes-like object, which must not change until this returns.
+
+        Returns when all of it has been framed under flow control (RFC 9113 section 5.2) and the
+        transport takes writes again; what it waits for is in :attr:`blocked_on`. Calls on one
+        stream go in their order. Cancelled, it takes back what is not framed yet.
+
+        Raises :class:`SendException` with the bytes that were not sent where the peer or the
+        connection ends the stream, :class:`StreamClosed` where this side has ended it.
+        """
+        view = memoryview(data)
+        if view.format != "B" or view.ndim != 1:
+            view = view.cast("B")
+        self._check_sending(view)
+        self._local_ended = end_stream
+        await self._until_sent(self._owner.send_body(self.id, view, end_stream), end_stream)
+
+    async def send_trailers(self, headers: HeaderInput) -> None:
+        """End the stream with trailers, after all data (RFC 9113 section 8.1).
+
+        Waits and cancels as :meth:`send_data`; raises as :meth:`end`, and ``ValueError`` for
+        malformed headers. Empty trailers end the stream without any.
+        """
+        fields = encode(headers)
+        check(fields, Kind.TRAILERS)
+        self._check_ending()
+        self._local_ended = True
+        await self._until_sent(self._owner.send_last(self.id, fields), True)
+
+    async def end(self) -> None:
+        """End this side of the stream, after all data (END_STREAM).
+
+        Waits and cancels as :meth:`send_data`. Raises :class:`StreamClosed` where this side has
+        ended already, :class:`StreamReset` or :class:`ConnectionClosed` where the peer or the
+        connection has ended the stream.
+        """
+        self._check_ending()
+        self._local_ended = True
+        await self._until_sent(self._owner.send_last(self.id, ()), True)
+
+    def reset(self, error_code: int = ErrorCodes.CANCEL) -> None:
+        """End the stream at once with RST_STREAM (RFC 9113 section 6.4), if it is not over.
+
+        ``error_code`` is from 0 to 2^32-1. Whoever waits on the stream gets a
+        :class:`StreamReset`; what was queued is dropped, what had arrived can still be read.
+        """
+        code = operator.index(error_code)
+        if not 0 <= code < 2**32:
+            raise ValueError(f"error_code must be from 0 to 2**32 - 1, not {error_code}")
+        if self.is_over:
+            return
+        self._abandoned = True
+        self._owner.send_reset(self.id, code)
+        self.fail(StreamReset(self.id, code, "local"))
+
+    # --- reading -----------------------------------------------------------------------
+
+    async def read(self, size: int | None = None) -> bytes:
+        """Read body bytes; ``b""`` means that the peer ended the body cleanly, nothing else.
+
+        ``size`` None: the next DATA frame's bytes; -1: all up to the end; n: n bytes, fewer
+        only where the body ends before. Waits for the peer; stream credit goes back as bytes
+        are read (RFC 9113 section 6.9).
+
+        A stream that was reset or lost raises :class:`StreamReset` or :class:`ConnectionClosed`
+        after the bytes that came before it; a read of all raises at once, and they stay readable
+        in pieces. Cancelling it loses nothing.
+        """
+        if size is None:
+            while not self._chunks:
+                if self._remote_ended:
+                    return b""
+                await self._wait_unless_failed(_Wait.BODY)
+            return self._take(len(self._chunks[0]) - self._head)
+        wanted = operator.index(size)
+        if wanted < -1:
+            raise ValueError(f"size must be None, -1 or from 0 upwards, not {size}")
+        if wanted < 0:
+            wanted = sys.maxsize
+        while self._buffered < wanted and not self._remote_ended:
+            if self._failure is not None and self._buffered and size >= 0:
+                break
+            self._claim(wanted)
+            await self._wait_unless_failed(_Wait.BODY)
+        return self._take(min(wanted, self._buffered))
+
+    async def read_exactly(self, size: int) -> bytes:
+        """Read ``size`` bytes; ``asyncio.IncompleteReadError`` where the body ends before.
+
+        A reset or lost stream raises as in :meth:`read`, and the bytes before it stay readable.
+        """
+        if size < 0:
+            raise ValueError(f"size must be from 0 upwards, not {size}")
+        while self._buffered < size and not self._remote_ended:
+            self._claim(size)
+            await self._wait_unless_failed(_Wait.BODY)
+        data = self._take(min(size, self._buffered))
+        if len(data) < size:
+            raise asyncio.IncompleteReadError(data, size)
+        return data
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> bytes:
+        chunk = await self.read()
+        if not chunk:
+            raise StopAsyncIteration
+        return chunk
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        if not self.stop_upload():
+            self.reset(ErrorCodes.CANCEL)
+
+    # --- for the protocol --------------------------------------------------------------
+
+    @property
+    def is_over(self) -> bool:
+        """Whether nothing more is sent or received."""
+        return self._failure is not None or (
+            self._remote_ended and self._local_ended and not self._owner.has_queued(self.id)
+        )
+
+    @property
+    def has_started(self) -> bool:
+        """Whether the final headers of this side are out."""
+        return self._started
+
+    @property
+    def has_ended(self) -> bool:
+        """Whether the end of this side was accepted."""
+        return self._local_ended
+
+    @property
+    def failure(self) -> AIOH2Exception | None:
+        """What ended the stream other than the peer's clean end."""
+        return self._failure
+
+    @property
+    def unread(self) -> int:
+        """Body bytes that nobody has taken."""
+        return self._buffered
+
+    def stop_upload(self) -> bool:
+        """End a request that nobody reads any more, after a complete response.
+
+        RFC 9113 section 8.1: RST_STREAM with NO_ERROR. What had arrived is dropped. False where
+        the response is not complete.
+        """
+        if self._owner.client_side or not self._local_ended or self._owner.has_queued(self.id):
+            return False
+        if not self.is_over:
+            self.reset(ErrorCodes.NO_ERROR)
+            self._take(self._buffered)
+        return True
+
+    def feed_response(self, headers: HeaderList) -> None:
+        """Take the final response."""
+        self._response = headers
+        self._wake(_Wait.HEADERS)
+
+    def feed_informational(self, headers: HeaderList) -> None:
+        """Take an interim response."""
+        self._informational.append(headers)
+        self._wake(_Wait.HEADERS)
+
+    def feed_trailers(self, headers: HeaderList) -> None:
+        """Take trailers; the end follows."""
+        self._trailers = headers
+
+    def feed_push(self, stream: H2Stream) -> None:
+        """Take a promise."""
+        self._promises.append(stream)
+        self._wake(_Wait.PUSH)
+
+    def feed_data(self, data: bytes, flow_controlled_length: int) -> None:
+        """Take body bytes; padding gives its credit back at once."""
+        self._window.received(flow_controlled_length)
+        padding = flow_controlled_length - len(data)
+        if padding:
+            self._credit(self._window.consumed(padding))
+        if data:
+            self._chunks.append(data)
+            self._buffered += len(data)
+            self._wake(_Wait.BODY)
+
+    def feed_end(self) -> None:
+        """The peer has ended its side cleanly."""
+        self._remote_ended = True
+        self._wake_all()
+
+    def fail(self, error: AIOH2Exception) -> None:
+        """The stream has ended in another way; everybody who waits gets a copy of ``error``."""
+        if self._failure is None:
+            self._failure = error
+            self._wake_all()
+
+    def resize_window(self, size: int) -> None:
+        """SETTINGS_INITIAL_WINDOW_SIZE of this side is in force (RFC 9113 section 6.9.2)."""
+        self._credit(self._window.resize(size))
+
+    # --- inside ------------------------------------------------------------------------
+
+    def _check_expects_response(self) -> None:
+        if not self._owner.client_side:
+            raise StreamClosed(self.id, "it carries a request of the peer; no response comes")
+
+    def _check_open(self) -> None:
+        """Raise what keeps this side from sending headers."""
+        if self._abandoned:
+            raise StreamClosed(self.id, "this side has reset it")
+        if self._failure is not None:
+            raise self._failure.fresh()
+        if self._local_ended:
+            raise StreamClosed(self.id, "this side has ended it already")
+
+    def _check_ending(self) -> None:
+        self._check_open()
+        if not self._started:
+            raise StreamClosed(self.id, "its response has not started; start_response comes first")
+
+    def _check_sending(self, data: memoryview) -> None:
+        if self._failure is not None and not self._abandoned:
+            raise SendException(bytes(data), self._failure.fresh())
+        self._check_ending()
+
+    async def _until_sent(self, future: asyncio.Future[None] | None, ends: bool) -> None:
+        if future is None:
+            return
+        try:
+            await future
+        except asyncio.CancelledError:
+            if self._owner.withdraw(self.id, future) and ends:
+                self._local_ended = False
+            raise
+
+    async def _wait_unless_failed(self, what: _Wait) -> None:
+        if self._failure is not None:
+            raise self._failure.fresh()
+        if self._waiters is None:
+            self._waiters = {}
+        future = asyncio.get_running_loop().create_future()
+        self._waiters.setdefault(what, []).append(future)
+        try:
+            await future
+        except asyncio.CancelledError:
+            self._forget_waiter(what, future)
+            raise
+
+    def _forget_waiter(self, what: _Wait, future: asyncio.Future[None]) -> None:
+        waiting = (self._waiters or {}).get(what, [])
+        if future in waiting:
+            waiting.remove(future)
+            if not waiting and self._waiters is not None:
+                del self._waiters[what]
+
+    def _wake(self, what: _Wait) -> None:
+        if self._waiters:
+            for future in self._waiters.pop(what, ()):
+                if not future.done():
+                    future.set_result(None)
+
+    def _wake_all(self) -> None:
+        for what in _Wait:
+            self._wake(what)
+
+    def _claim(self, wanted: int) -> None:
+        """Give credit for bytes that a read holds on to, or it would wait for ever for more."""
+        more = min(self._buffered, wanted) - self._claimed
+        if more > 0:
+            self._claimed += more
+            self._credit(self._window.consumed(more))
+
+    def _take(self, count: int) -> bytes:
+        claimed = min(count, self._claimed)
+        self._claimed -= claimed
+        self._buffered -= count
+        self._credit(self._window.consumed(count - claimed))
+        taken = []
+        while count:
+            chunk = self._chunks[0]
+            end = self._head + count
+            if end < len(chunk):
+                taken.append(chunk[self._head : end])
+                self._head = end
+                break
+            taken.append(chunk[self._head :] if self._head else chunk)
+            count = end - len(chunk)
+            self._head = 0
+            self._chunks.popleft()
+        return taken[0] if len(taken) == 1 else b"".join(taken)
+
+    def _credit(self, count: int) -> None:
+        if count and not self._remote_ended and self._failure is None:
+            self._owner.credit(self.id, count)

@@ -1,0 +1,264 @@
+"""What the tests stand on: an in-memory transport, a scripted peer, a pair of protocols.
+
+No socket and no sleep: ``settle()`` lets the loop run until nothing more happens.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import unittest
+from collections.abc import Iterable
+from typing import Any
+
+import hpack
+from hyperframe.frame import (
+    DataFrame,
+    Frame,
+    GoAwayFrame,
+    HeadersFrame,
+    PingFrame,
+    PushPromiseFrame,
+    RstStreamFrame,
+    SettingsFrame,
+    WindowUpdateFrame,
+)
+
+import aioh2
+
+PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
+REQUEST = [(":method", "GET"), (":scheme", "http"), (":authority", "a.test"), (":path", "/")]
+POST = [(":method", "POST"), *REQUEST[1:]]
+RESPONSE = [(":status", "200")]
+
+
+async def settle(rounds: int = 25) -> None:
+    """Let everything that is ready run, and what becomes ready by that."""
+    for _ in range(rounds):
+        await asyncio.sleep(0)
+
+
+class Case(unittest.IsolatedAsyncioTestCase):
+    """A test that fails on anything that reaches the loop's exception handler."""
+
+    async def asyncSetUp(self) -> None:
+        self.loop_errors: list[dict[str, Any]] = []
+        loop = asyncio.get_running_loop()
+        loop.set_debug(True)
+        loop.slow_callback_duration = 10
+        loop.set_exception_handler(lambda _, context: self.loop_errors.append(context))
+        self.addAsyncCleanup(self._check_loop)
+
+    async def _check_loop(self) -> None:
+        await settle()
+        self.assertEqual(self.loop_errors, [])
+
+    async def waiting(self, coroutine: Any) -> asyncio.Task[Any]:
+        """Start a task, and make sure that it waits."""
+        task = asyncio.get_running_loop().create_task(coroutine)
+        await settle()
+        self.assertFalse(task.done(), task)
+        self.addCleanup(task.cancel)
+        return task
+
+
+class MemoryTransport(asyncio.Transport):
+    """A transport that keeps what is written, and hands it to a sink if there is one."""
+
+    def __init__(self, protocol: asyncio.Protocol, **extra: Any) -> None:
+        super().__init__(extra)
+        self.protocol = protocol
+        self.written = bytearray()
+        self.writes = 0
+        self.sink: Any = None
+        self.closed = False
+        self.aborted = False
+        # what is not taken by close() yet, as with a TLS peer that never says goodbye
+        self.hang_on_close = False
+
+    def write(self, data: bytes) -> None:
+        if self.closed:
+            raise AssertionError("write after close")
+        self.writes += 1
+        if self.sink is not None:
+            self.sink(bytes(data))
+        else:
+            self.written += data
+
+    def is_closing(self) -> bool:
+        return self.closed
+
+    def close(self) -> None:
+        if not self.closed:
+            self.closed = True
+            if not self.hang_on_close:
+                self.lose(None)
+
+    def abort(self) -> None:
+        self.aborted = True
+        if self.hang_on_close or not self.closed:
+            self.closed = True
+            self.hang_on_close = False
+            self.lose(None)
+
+    def lose(self, error: Exception | None) -> None:
+        """The connection is gone, in the next tick."""
+        self.closed = True
+        asyncio.get_running_loop().call_soon(self.protocol.connection_lost, error)
+
+    def get_write_buffer_size(self) -> int:
+        return 0
+
+    def can_write_eof(self) -> bool:
+        return False
+
+    def pause_reading(self) -> None: ...
+
+    def resume_reading(self) -> None: ...
+
+
+class Peer:
+    """The other side of one protocol: it sends what it is told, legal or not."""
+
+    def __init__(self, protocol: aioh2.H2Protocol, **extra: Any) -> None:
+        self.protocol = protocol
+        self.transport = MemoryTransport(protocol, **extra)
+        self.encoder = hpack.Encoder()
+        self.decoder = hpack.Decoder()
+        self._read = 0
+
+    @classmethod
+    async def of_server(
+        cls, *, handler: Any = None, settings: dict[int, int] | None = None, **options: Any
+    ) -> Peer:
+        """Return a client that has greeted a server, and read the server's greeting."""
+        options.setdefault("cls", aioh2.H2Protocol)
+        protocol = options.pop("cls")(client_side=False, **options)
+        if handler is not None:
+            protocol.set_handler(handler)
+        peer = cls(protocol)
+        protocol.connection_made(peer.transport)
+        peer.send_bytes(PREFACE)
+        await peer.greet(settings)
+        return peer
+
+    @classmethod
+    async def of_client(cls, *, settings: dict[int, int] | None = None, **options: Any) -> Peer:
+        """Return a server that has greeted a client, and read the client's greeting."""
+        options.setdefault("cls", aioh2.H2Protocol)
+        protocol = options.pop("cls")(client_side=True, **options)
+        peer = cls(protocol)
+        protocol.connection_made(peer.transport)
+        await peer.greet(settings)
+        return peer
+
+    async def greet(self, settings: dict[int, int] | None = None) -> None:
+        """Exchange SETTINGS and their ACKs; what was read until then is dropped."""
+        self.send(SettingsFrame(settings=settings or {}), SettingsFrame(flags=["ACK"]))
+        await self.frames()
+
+    def send_bytes(self, data: bytes) -> None:
+        self.protocol.data_received(data)
+
+    def send(self, *frames: Frame) -> None:
+        """Send frames in one segment."""
+        self.send_bytes(b"".join(frame.serialize() for frame in frames))
+
+    def headers(
+        self, stream_id: int, headers: Iterable[tuple[str, str]], *flags: str, **more: Any
+    ) -> HeadersFrame:
+        """Make HEADERS; ``flags``: END_STREAM. They must be sent in the order they are made."""
+        block = self.encoder.encode(list(headers))
+        return HeadersFrame(stream_id, block, flags=["END_HEADERS", *flags], **more)
+
+    def promise(self, stream_id: int, promised: int, headers: Any = REQUEST) -> PushPromiseFrame:
+        block = self.encoder.encode(list(headers))
+        return PushPromiseFrame(stream_id, promised, block, flags=["END_HEADERS"])
+
+    def request(self, stream_id: int, headers: Any = REQUEST, *, end: bool = True) -> None:
+        """Send a request's HEADERS."""
+        self.send(self.headers(stream_id, headers, *(["END_STREAM"] if end else [])))
+
+    def respond(self, stream_id: int, headers: Any = RESPONSE, *, end: bool = False) -> None:
+        """Send a response's HEADERS."""
+        self.request(stream_id, headers, end=end)
+
+    def data(self, stream_id: int, data: bytes = b"", *, end: bool = False) -> None:
+        """Send DATA in frames of at most 16 KiB."""
+        pieces = [data[at : at + 16384] for at in range(0, len(data), 16384)] or [b""]
+        for piece in pieces[:-1]:
+            self.send(DataFrame(stream_id, piece))
+        self.send(DataFrame(stream_id, pieces[-1], flags=["END_STREAM"] if end else []))
+
+    def reset(self, stream_id: int, code: int = aioh2.ErrorCodes.CANCEL) -> None:
+        self.send(RstStreamFrame(stream_id, code))
+
+    def window(self, stream_id: int, increment: int) -> None:
+        self.send(WindowUpdateFrame(stream_id, increment))
+
+    def goaway(self, last: int, code: int = 0, debug: bytes = b"") -> None:
+        self.send(GoAwayFrame(0, last, code, debug))
+
+    def ack_ping(self, frame: PingFrame) -> None:
+        self.send(PingFrame(0, frame.opaque_data, flags=["ACK"]))
+
+    def lose(self, error: Exception | None = None) -> None:
+        """Lose the connection."""
+        self.transport.lose(error)
+
+    async def frames(self, *kinds: type[Frame]) -> list[Any]:
+        """Let the loop settle; return the frames written since the last call, of these kinds.
+
+        Header blocks are decoded into the attribute ``headers``.
+        """
+        await settle()
+        found = []
+        data = self.transport.written
+        if self._read == 0 and data.startswith(PREFACE):
+            self._read = len(PREFACE)
+        while len(data) - self._read >= 9:
+            header = memoryview(bytes(data[self._read : self._read + 9]))
+            frame, length = Frame.parse_frame_header(header)
+            body = bytes(data[self._read + 9 : self._read + 9 + length])
+            frame.parse_body(memoryview(body))
+            self._read += 9 + length
+            if isinstance(frame, (HeadersFrame, PushPromiseFrame)):
+                frame.headers = self.decoder.decode(frame.data)
+            if not kinds or isinstance(frame, kinds):
+                found.append(frame)
+        assert len(data) == self._read, "half a frame was written"
+        return found
+
+
+async def connected_pair(
+    client: dict[str, Any] | None = None, server: dict[str, Any] | None = None
+) -> tuple[aioh2.H2Protocol, aioh2.H2Protocol]:
+    """Return a client and a server over an in-memory transport, past their greetings."""
+    ends = (
+        aioh2.H2Protocol(True, **(client or {})),
+        aioh2.H2Protocol(False, **(server or {})),
+    )
+    transports = [MemoryTransport(end) for end in ends]
+    loop = asyncio.get_running_loop()
+
+    def deliver(to: int, data: bytes) -> None:
+        if not transports[to].closed:
+            ends[to].data_received(data)
+
+    for here, there in ((0, 1), (1, 0)):
+        transports[here].sink = lambda data, there=there: loop.call_soon(deliver, there, data)
+    for end, transport in zip(ends, transports, strict=True):
+        end.connection_made(transport)
+    await settle()
+
+    def link(here: int, there: int) -> None:
+        close = transports[here].close
+
+        def both() -> None:
+            close()
+            loop.call_soon(transports[there].close)
+
+        transports[here].close = both  # type: ignore[method-assign]
+
+    link(0, 1)
+    link(1, 0)
+    return ends
