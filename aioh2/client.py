@@ -6,7 +6,7 @@ import asyncio
 import ssl as tls
 from collections.abc import Awaitable, Callable, Generator
 from types import TracebackType
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, TypeVar, cast
 
 from .config import Config
 from .exceptions import HandshakeError
@@ -76,7 +76,9 @@ def open_connection(
         loop = asyncio.get_running_loop()
         return await _open(
             protocol,
-            lambda: loop.create_connection(lambda: protocol, host, port, ssl=context, **others),
+            lambda: loop.create_connection(
+                lambda: protocol, cast(Any, host), cast(Any, port), ssl=context, **others
+            ),
         )
 
     return Connecting(connect)

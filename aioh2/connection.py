@@ -26,7 +26,6 @@ from h2.events import (
     ConnectionTerminated,
     DataReceived,
     Event,
-    PriorityUpdated,
     PushedStreamReceived,
     RemoteSettingsChanged,
     StreamEnded,
@@ -160,7 +159,7 @@ class Stream(BaseStream):
         self.expected_length: int | None = None
         # Bytes of content that have come.
         self.received_length = 0
-        # The method of the request, on both sides; h2's request_method is overwritten by a response.
+        # The method of the request, on both sides; a response overwrites h2's request_method.
         self.method: bytes | None = None
         # Whether this is a tunnel: only DATA may follow (RFC 9113 section 8.5).
         self.connected = False
@@ -381,7 +380,7 @@ class Connection(H2Connection):
         self.decoder.max_header_list_size = settings[SettingCodes.MAX_HEADER_LIST_SIZE]
         if client:
             self._data_to_send += b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
-        self.update_settings(dict(settings))
+        self.update_settings(dict(settings.items()))
         if window_size > self.inbound_flow_control_window:
             self.increment_flow_control_window(window_size - self.inbound_flow_control_window)
 
@@ -419,7 +418,7 @@ class Connection(H2Connection):
             self._terminate_connection(error.error_code)
             return events
 
-    def receive_data(self, data: bytes) -> list[Event]:
+    def receive_data(self, data: Any) -> list[Event]:
         """As h2's: the same, raising what ``receive`` keeps."""
         failed = self.failure
         events = self.receive(data)
@@ -749,7 +748,7 @@ class Connection(H2Connection):
         changes = super()._local_settings_acked()
         for key, values in later.items():
             self.local_settings._settings[key].extend(reversed(values))
-        return cast(dict[SettingCodes | int, ChangedSetting], changes)
+        return changes
 
     def _receive_goaway_frame(self, frame: GoAwayFrame) -> _Handled:
         event = ConnectionTerminated()

@@ -1,6 +1,7 @@
 """The errors of aioh2: every one knows its code, who caused it, and whether a retry is safe.
 
-A closed hierarchy under :class:`AIOH2Exception`; bad arguments are ``TypeError`` and ``ValueError``.
+A closed hierarchy under :class:`AIOH2Exception`. Bad arguments are ``TypeError`` and
+``ValueError``.
 """
 
 from __future__ import annotations

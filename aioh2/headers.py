@@ -125,7 +125,7 @@ def encode_request(
     (RFC 9113 section 8.5).
     """
     fields = encode(headers)
-    given = {name: value for name, value in reversed(fields)}
+    given = dict(reversed(fields))
     filled: list[tuple[bytes, bytes]] = []
     if b":method" not in given:
         filled.append(HeaderTuple(b":method", b"GET"))

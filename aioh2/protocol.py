@@ -8,13 +8,11 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
-import functools
 import itertools
 import logging
 import operator
 from collections import OrderedDict, deque
-from collections.abc import Awaitable, Callable, Coroutine, Generator, Mapping
-from contextvars import ContextVar
+from collections.abc import Callable, Coroutine, Generator, Mapping
 from types import MappingProxyType, TracebackType
 from typing import Any, ClassVar, Final, NamedTuple, Self, TypeAlias, cast
 
@@ -35,6 +33,7 @@ from .exceptions import (
     StreamReset,
 )
 from .flow import ReceiveWindow
+from .handlers import ConnectionHandler, StreamHandler, StreamHandlers, current_stream
 from .headers import (
     Fields,
     HeaderInput,
@@ -42,12 +41,12 @@ from .headers import (
     Kind,
     check,
     decode,
-    encode,
     encode_request,
 )
-from .health import Health, Verdict
+from .pings import Pings
 from .scheduler import TreeScheduler
 from .sender import Sender
+from .slots import Slots
 from .stream import BlockedOn, BytesLike, H2Stream
 
 __all__ = ["Drained", "H2Protocol", "Stats"]
@@ -56,12 +55,8 @@ __all__ = ["Drained", "H2Protocol", "Stats"]
 ConnectedCallback: TypeAlias = Callable[
     ["H2Protocol"], Coroutine[Any, Any, Any] | asyncio.Future[Any] | None
 ]
-#: What ``serve`` takes.
-StreamHandler: TypeAlias = Callable[[H2Stream], Awaitable[Any]]
 
 _connection_ids: Final = itertools.count(1)
-# The stream that the running handler of ``serve`` is for.
-_current_stream: ContextVar[H2Stream | None] = ContextVar("aioh2_stream", default=None)
 
 
 class Drained(NamedTuple):
@@ -191,14 +186,11 @@ class H2Protocol(asyncio.Protocol):
         self._accepting: deque[asyncio.Future[None]] = deque()
         # Requests whose HEADERS were not handed to the transport yet.
         self._unwritten: list[H2Stream] = []
-        # Tasks of serve, by stream.
-        self._handling: dict[H2Stream, asyncio.Task[None]] = {}
         # Streams that were reset while somebody still works on them: see Connection.held_streams.
         self._held: set[H2Stream] = set()
 
-        # Who waits for a slot, first come first served, and slots given and not yet taken.
-        self._slot_waiters: deque[asyncio.Future[None]] = deque()
-        self._reserved_slots = 0
+        # Who waits to open a stream.
+        self._slots = Slots(self._free_slots, self._check_opens)
         # Whether the peer's SETTINGS have come, and who waits for them.
         self._peer_ready = False
         self._opened: asyncio.Future[None] | None = None
@@ -207,17 +199,13 @@ class H2Protocol(asyncio.Protocol):
         self._transport: asyncio.Transport | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
         self._flush_handle: asyncio.Handle | None = None
-        self._health: Health | None = None
-        # Who waits for a PING's ACK, by payload, and what to do on the one of a shutdown.
-        self._pings: dict[bytes, asyncio.Future[float]] = {}
+        # Signs of life, from connection_made on.
+        self._pings: Pings | None = None
+        # The PING of a shutdown's round trip.
         self._shutdown_ping: bytes | None = None
-        self._keepalive_ping = b""
-        # Who waits for any bytes.
-        self._activity: list[asyncio.Future[None]] = []
 
-        # Timers: opening, keepalive, the grace time of a shutdown, the end of closing.
+        # Timers: opening, the grace time of a shutdown, the end of closing.
         self._open_timer: asyncio.TimerHandle | None = None
-        self._keepalive_timer: asyncio.TimerHandle | None = None
         self._grace_timer: asyncio.TimerHandle | None = None
         self._abort_timer: asyncio.TimerHandle | None = None
         # When the transport has to be gone, once it was decided to close.
@@ -238,9 +226,8 @@ class H2Protocol(asyncio.Protocol):
         self._lost = False
         self._lost_waiters: list[asyncio.Future[None]] = []
 
-        # What serves the connection, and its task.
-        self._handler: ConnectedCallback | None = None
-        self._handler_task: asyncio.Future[Any] | None = None
+        # What serves the connection.
+        self._callback: ConnectedCallback | None = None
         # Where a server keeps its live connections.
         self._registry: set[H2Protocol] | None = None
 
@@ -254,6 +241,11 @@ class H2Protocol(asyncio.Protocol):
         side = "client" if client_side else "server"
         name = f"{side[0]}{next(_connection_ids)}"
         self._log = _Log(logging.getLogger(f"aioh2.{side}"), {"connection": name})
+        # What runs the application's handlers, of the connection and of its streams.
+        self._handler = ConnectionHandler(
+            self._log, returned=self._handler_returned, failed=self._handler_failed
+        )
+        self._stream_handlers = StreamHandlers(self._log, self._release)
         if self._log.isEnabledFor(logging.DEBUG):
             self._conn.frame_log = self._log_frame
 
@@ -267,11 +259,7 @@ class H2Protocol(asyncio.Protocol):
         """Begin: check ALPN, send preface and SETTINGS, call the handler."""
         self._transport = cast(asyncio.Transport, transport)
         self._loop = asyncio.get_running_loop()
-        self._health = Health(
-            self._loop.time(),
-            keepalive_interval=self.config.keepalive_interval,
-            keepalive_timeout=self.config.keepalive_timeout,
-        )
+        self._pings = Pings(self.config, send=self._send_ping, dead=self._keepalive_failed)
         if self._registry is not None:
             self._registry.add(self)
         self._log.debug("= connected to %s", self.get_extra_info("peername"))
@@ -283,28 +271,25 @@ class H2Protocol(asyncio.Protocol):
         self._conn.initiate(self._initial_settings(), window_size=self._window.size)
         if self.config.open_timeout is not None:
             self._open_timer = self._loop.call_later(self.config.open_timeout, self._open_expired)
-        self._arm_keepalive()
         self._flush()
-        if self._handler is not None:
-            self._call_handler(self._handler)
+        if self._callback is not None:
+            self._handler.call(self._callback, self)
 
     def data_received(self, data: bytes) -> None:
         """Take bytes; nothing in them makes an exception leave from here."""
-        if self._over:
+        if self._over or self._pings is None:
             return
-        assert self._health is not None
-        self._health.received(self._now())
+        self._pings.received()
         self._bytes_received += len(data)
-        _wake(self._activity)
         received = self._conn.receive(data)
         try:
             for event in received:
                 self.event_received(event)
+                if self._over:
+                    return
         except Exception:
             self._log.exception("event_received failed")
             self.close_connection(ErrorCodes.INTERNAL_ERROR)
-            return
-        if self._over:
             return
         if self._conn.failure is not None:
             self._fail_connection()
@@ -333,8 +318,7 @@ class H2Protocol(asyncio.Protocol):
                 timer.cancel()
         if self._registry is not None:
             self._registry.discard(self)
-        if self._handler_task is not None:
-            self._handler_task.cancel()
+        self._handler.cancel()
         _wake(self._lost_waiters)
 
     def pause_writing(self) -> None:
@@ -404,8 +388,9 @@ class H2Protocol(asyncio.Protocol):
         )
 
     def _push_received(self, event: events.PushedStreamReceived) -> None:
-        stream = self._add_stream(event.pushed_stream_id, self._decode(event.headers))
-        parent = self._streams.get(event.parent_stream_id)
+        headers = self._decode(event.headers)
+        stream = self._add_stream(event.pushed_stream_id or 0, headers, local_ended=True)
+        parent = self._streams.get(event.parent_stream_id or 0)
         if parent is None:
             stream.reset()
         else:
@@ -416,12 +401,13 @@ class H2Protocol(asyncio.Protocol):
             self._sender.window_opened(event.stream_id)
 
     def _priority_updated(self, event: events.PriorityUpdated) -> None:
+        parent = event.depends_on or 0
         self._scheduler.reprioritize(
-            event.stream_id,
-            event.depends_on,
-            event.weight,
-            event.exclusive,
-            parent_open=event.depends_on in self._streams,
+            event.stream_id or 0,
+            parent,
+            event.weight or 16,
+            bool(event.exclusive),
+            parent_open=parent in self._streams,
         )
 
     def _settings_changed(self, event: events.RemoteSettingsChanged) -> None:
@@ -442,11 +428,8 @@ class H2Protocol(asyncio.Protocol):
                 stream.resize_window(change.new_value)
 
     def _ping_acked(self, event: events.PingAckReceived) -> None:
-        assert self._health is not None
-        rtt = self._health.ping_acked(event.ping_data, self._now())
-        waiter = self._pings.pop(event.ping_data, None)
-        if waiter is not None and rtt is not None and not waiter.done():
-            waiter.set_result(rtt)
+        assert self._pings is not None
+        self._pings.acked(event.ping_data)
         if event.ping_data == self._shutdown_ping:
             self._shutdown_ping = None
             self._drain()
@@ -457,7 +440,7 @@ class H2Protocol(asyncio.Protocol):
         self._log.info("%s", goaway)
         self._goaway = goaway
         self._going_away = self._draining = True
-        self._fail_waiting(goaway.for_stream(retryable=True))
+        self._slots.fail(goaway.for_stream(retryable=True))
         for stream in list(self._streams.values()):
             if stream.id > last and self._is_ours(stream.id):
                 self._fail_stream(stream, goaway.for_stream(retryable=True))
@@ -612,24 +595,7 @@ class H2Protocol(asyncio.Protocol):
         whose stream the peer resets, or whose connection is lost, is cancelled. What a complete
         response leaves of the request is stopped with NO_ERROR (RFC 9113 section 8.1).
         """
-        loop = asyncio.get_running_loop()
-        tasks: set[asyncio.Task[None]] = set()
-        try:
-            async for stream in self:
-                if stream.failure is not None:
-                    continue
-                task = loop.create_task(self._handle(handler, stream))
-                tasks.add(task)
-                task.add_done_callback(tasks.discard)
-                task.add_done_callback(functools.partial(self._handled, stream))
-                self._handling[stream] = task
-            if tasks:
-                await asyncio.wait(tasks)
-        finally:
-            for task in tasks:
-                task.cancel()
-            if tasks:
-                await asyncio.wait(tasks)
+        await self._stream_handlers.serve(self, handler)
 
     # --- the connection ----------------------------------------------------------------
 
@@ -642,11 +608,11 @@ class H2Protocol(asyncio.Protocol):
         """
         if not callable(handler):
             raise TypeError(f"handler must be callable, not {handler!r}")
-        if self._handler is not None:
+        if self._callback is not None:
             raise ValueError("a handler is set already, and there can be only one")
-        self._handler = handler
+        self._callback = handler
         if self._transport is not None and not self._over:
-            self._call_handler(handler)
+            self._handler.call(handler, self)
 
     def register(self, live: set[H2Protocol]) -> None:
         """Be in ``live`` from connection_made to connection_lost."""
@@ -667,13 +633,7 @@ class H2Protocol(asyncio.Protocol):
 
         Raises why the connection ended, when it does before the ACK. Cancelling it is safe.
         """
-        self._check_usable()
-        payload, future = self._send_ping(), asyncio.get_running_loop().create_future()
-        self._pings[payload] = future
-        try:
-            return await future
-        finally:
-            self._forget_ping(payload)
+        return await self._alive().ping()
 
     async def wait_functional(self) -> float | None:
         """Wait until the peer is known to be alive; return the latest round-trip time, or None.
@@ -682,26 +642,7 @@ class H2Protocol(asyncio.Protocol):
         each ``functional_timeout``, until any bytes arrive. Raises why the connection ended,
         when it does.
         """
-        self._check_usable()
-        assert self._health is not None
-        payloads = []
-        future = None
-        try:
-            while not self._health.is_functional(self._now(), self._functional_timeout):
-                payloads.append(self._send_ping())
-                if future is None:
-                    future = asyncio.get_running_loop().create_future()
-                    self._activity.append(future)
-                await asyncio.wait([future], timeout=self._functional_timeout)
-                if future.done():
-                    future.result()
-                    break
-        finally:
-            if future in self._activity:
-                self._activity.remove(future)
-            for payload in payloads:
-                self._health.ping_forgotten(payload)
-        return self._health.rtt
+        return await self._alive().wait_functional(self._functional_timeout)
 
     def update_settings(self, settings: Mapping[int, int]) -> None:
         """Send SETTINGS (RFC 9113 section 6.5); they hold once the peer acknowledges them.
@@ -751,7 +692,7 @@ class H2Protocol(asyncio.Protocol):
             raise TypeError(f"grace must be a number of seconds or None, not {grace!r}")
         if not grace >= 0:
             raise ValueError(f"grace must be at least 0 seconds, not {grace}")
-        own = _current_stream.get()
+        own = current_stream.get()
         inside = own is not None and own.protocol is self
         counted = set(self._streams) - ({own.id} if inside and own is not None else set())
         tally = _Tally(counted if not self._over else set())
@@ -845,7 +786,7 @@ class H2Protocol(asyncio.Protocol):
     @property
     def rtt(self) -> float | None:
         """Latest round-trip time of a PING, in seconds; None before the first."""
-        return self._health.rtt if self._health is not None else None
+        return self._pings.rtt if self._pings is not None else None
 
     @property
     def is_closing(self) -> bool:
@@ -857,14 +798,12 @@ class H2Protocol(asyncio.Protocol):
     @property
     def available_slots(self) -> int:
         """Streams that could be opened now under the peer's limit; 0 before its SETTINGS."""
-        if not self._peer_ready or self.is_closing:
-            return 0
-        return max(0, self._free_slots())
+        return self._slots.available
 
     @property
     def waiting_requests(self) -> int:
         """Calls that wait for a slot or for the peer's SETTINGS."""
-        return len(self._slot_waiters)
+        return len(self._slots)
 
     @property
     def remote_settings(self) -> Mapping[SettingCodes | int, int]:
@@ -946,7 +885,7 @@ class H2Protocol(asyncio.Protocol):
         if self._client_side:
             raise NotSupported("a client cannot push")
         parent = self.stream(stream_id)
-        await self._slot()
+        await self._slots.acquire()
         self._check_pushes(parent)
         self._check_usable()
         promised = self._conn.get_next_available_stream_id()
@@ -972,7 +911,7 @@ class H2Protocol(asyncio.Protocol):
             raise NotSupported("a server cannot start requests; push_stream promises them")
         fields = encode_request(headers, scheme=self.scheme, authority=self.authority)
         facts = check(fields, Kind.REQUEST, extended_connect=True)
-        await self._slot()
+        await self._slots.acquire()
         if facts.protocol and not self._conn.remote_settings.enable_connect_protocol:
             raise NotSupported("the peer does not offer extended CONNECT (RFC 8441)")
         if self._conn.highest_outbound_stream_id >= self._conn.HIGHEST_ALLOWED_STREAM_ID:
@@ -1042,7 +981,7 @@ class H2Protocol(asyncio.Protocol):
     def _fail_stream(self, stream: H2Stream, error: AIOH2Exception) -> None:
         self._sender.drop(stream.id, error)
         stream.fail(error)
-        self._cancel_handler(stream)
+        self._stream_handlers.cancel(stream)
 
     def _settle(self) -> None:
         """Draw the consequences of what has just been received or sent."""
@@ -1051,7 +990,7 @@ class H2Protocol(asyncio.Protocol):
             stream = self._streams.pop(stream_id, None)
             if stream is not None:
                 self._retire(stream, aborted=False)
-        self._grant_slots()
+        self._slots.grant()
         if self._draining and not self._streams and not self._over:
             self._close_drained()
         elif self._conn.pending or self._sender.has_work:
@@ -1064,13 +1003,18 @@ class H2Protocol(asyncio.Protocol):
         if stream.id in self._inbound:
             self._hold(stream)
         else:
-            if stream.failure is not None and stream in self._handling:
+            if stream.failure is not None and stream in self._stream_handlers:
                 self._hold(stream)
             self._remember(stream)
 
     def _remember(self, stream: H2Stream) -> None:
         self._ended[stream.id] = stream
-        if len(self._ended) > self.config.concurrency:
+        if len(self._ended) > self.config.concurrency and self._loop is not None:
+            # not at once: who was woken by the end of the oldest gets to it first
+            self._loop.call_soon(self._forget_oldest)
+
+    def _forget_oldest(self) -> None:
+        while len(self._ended) > self.config.concurrency:
             del self._ended[next(iter(self._ended))]
 
     def _hold(self, stream: H2Stream) -> None:
@@ -1089,54 +1033,10 @@ class H2Protocol(asyncio.Protocol):
             if credit:
                 self._conn.credit(credit)
 
-    # --- slots -------------------------------------------------------------------------
-
     def _free_slots(self) -> int:
-        limit = self._conn.remote_settings.max_concurrent_streams
-        return limit - self._conn.outbound_streams - self._reserved_slots
-
-    async def _slot(self) -> None:
-        """Wait for a free slot, which the caller must take before it awaits anything."""
-        self._check_usable(new_stream=True)
-        if self._peer_ready and not self._slot_waiters and self._free_slots() > 0:
-            return
-        first = False
-        while True:
-            future = asyncio.get_running_loop().create_future()
-            (self._slot_waiters.appendleft if first else self._slot_waiters.append)(future)
-            try:
-                await future
-            except asyncio.CancelledError:
-                self._leave_slot_queue(future)
-                raise
-            self._reserved_slots -= 1
-            self._check_usable(new_stream=True)
-            if self._free_slots() > 0:
-                return
-            # the peer has lowered its limit meanwhile: wait again, as the first
-            first = True
-
-    def _leave_slot_queue(self, future: asyncio.Future[None]) -> None:
-        if future in self._slot_waiters:
-            self._slot_waiters.remove(future)
-        elif future.done() and not future.cancelled() and future.exception() is None:
-            self._reserved_slots -= 1
-            self._grant_slots()
-
-    def _grant_slots(self) -> None:
-        if not self._peer_ready or self._going_away:
-            return
-        while self._slot_waiters and self._free_slots() > 0:
-            future = self._slot_waiters.popleft()
-            if not future.done():
-                self._reserved_slots += 1
-                future.set_result(None)
-
-    def _fail_waiting(self, error: AIOH2Exception) -> None:
-        while self._slot_waiters:
-            future = self._slot_waiters.popleft()
-            if not future.done():
-                future.set_exception(error.fresh())
+        if not self._peer_ready or self.is_closing:
+            return 0
+        return self._conn.remote_settings.max_concurrent_streams - self._conn.outbound_streams
 
     # --- writing -----------------------------------------------------------------------
 
@@ -1172,39 +1072,18 @@ class H2Protocol(asyncio.Protocol):
         assert self._loop is not None
         return self._loop.time()
 
-    def _send_ping(self) -> bytes:
-        assert self._health is not None
-        payload = self._health.ping_sent(self._now())
+    def _alive(self) -> Pings:
+        self._check_usable()
+        assert self._pings is not None
+        return self._pings
+
+    def _send_ping(self, payload: bytes) -> None:
         self._conn.ping(payload)
         self._flush_soon()
-        return payload
 
-    def _forget_ping(self, payload: bytes) -> None:
-        assert self._health is not None
-        self._pings.pop(payload, None)
-        self._health.ping_forgotten(payload)
-
-    def _arm_keepalive(self) -> None:
-        assert self._health is not None
-        assert self._loop is not None
-        deadline = self._health.deadline
-        if deadline is not None:
-            self._keepalive_timer = self._loop.call_at(deadline, self._keepalive)
-
-    def _keepalive(self) -> None:
-        assert self._health is not None
-        verdict = self._health.keepalive(self._now())
-        if verdict is Verdict.DEAD:
-            self._abort(
-                ConnectionClosed(
-                    reason=f"no sign of life for {self.config.keepalive_timeout} s after a PING"
-                )
-            )
-            return
-        if verdict is Verdict.PING:
-            self._health.ping_forgotten(self._keepalive_ping)
-            self._keepalive_ping = self._send_ping()
-        self._arm_keepalive()
+    def _keepalive_failed(self) -> None:
+        limit = self.config.keepalive_timeout
+        self._abort(ConnectionClosed(reason=f"no sign of life for {limit} s after a PING"))
 
     def _log_frame(self, direction: str, frame: Frame) -> None:
         self._log.debug("%s %r", direction, frame)
@@ -1267,72 +1146,16 @@ class H2Protocol(asyncio.Protocol):
         self._close_deadline = self._now()
         self._close(HandshakeError(problem))
 
-    # --- handlers ----------------------------------------------------------------------
+    def _handler_returned(self) -> None:
+        self._begin_shutdown(self.config.close_timeout)
 
-    def _call_handler(self, handler: ConnectedCallback) -> None:
-        assert self._loop is not None
-        try:
-            result = handler(self)
-            if asyncio.iscoroutine(result):
-                result = self._loop.create_task(result)
-            elif result is not None and not asyncio.isfuture(result):
-                raise TypeError(f"a handler must return a coroutine or Future, not {result!r}")
-        except Exception as error:
-            self._handler_failed(error)
-            return
-        if result is not None:
-            self._handler_task = result
-            result.add_done_callback(self._handler_done)
-
-    def _handler_done(self, task: asyncio.Future[Any]) -> None:
-        if not task.cancelled() and (error := task.exception()) is not None:
-            self._handler_failed(error)
-        elif not self._over:
-            self._begin_shutdown(self.config.close_timeout)
-
-    def _handler_failed(self, error: BaseException) -> None:
-        if _is_peers_doing(error):
-            self._log.info("the handler of the connection ended: %s", error)
-        else:
-            self._log.error("the handler of the connection failed", exc_info=error)
+    def _handler_failed(self) -> None:
         self.close_connection(ErrorCodes.INTERNAL_ERROR)
 
-    async def _handle(self, handler: StreamHandler, stream: H2Stream) -> None:
-        """Run one handler of serve, and leave its stream ended whatever it does."""
-        _current_stream.set(stream)
-        try:
-            await handler(stream)
-            await self._finish(stream)
-        except asyncio.CancelledError:
-            if stream.failure is None:
-                raise
-        except Exception as error:
-            if stream.failure is not None and isinstance(error, AIOH2Exception):
-                self._log.info("the handler of stream %d ended: %s", stream.id, error)
-            else:
-                self._log.error("the handler of stream %d failed", stream.id, exc_info=error)
-            stream.reset(ErrorCodes.INTERNAL_ERROR)
-
-    def _handled(self, stream: H2Stream, task: asyncio.Task[None]) -> None:
-        del self._handling[stream]
-        self._release(stream)
-        if task.cancelled():
-            stream.reset(ErrorCodes.CANCEL)
-
-    async def _finish(self, stream: H2Stream) -> None:
-        if not stream.has_started:
-            self._log.info("the handler of stream %d has not answered", stream.id)
-            stream.reset(ErrorCodes.INTERNAL_ERROR)
-        elif not stream.has_ended and not stream.is_over:
-            await stream.end()
-        stream.stop_upload()
-
-    def _cancel_handler(self, stream: H2Stream) -> None:
-        task = self._handling.get(stream)
-        if task is not None and task is not asyncio.current_task():
-            task.cancel()
-
     # --- ending ------------------------------------------------------------------------
+
+    def _check_opens(self) -> None:
+        self._check_usable(new_stream=True)
 
     def _check_usable(self, *, new_stream: bool = False) -> None:
         """Raise why nothing can be sent; with ``new_stream``, why no stream can start."""
@@ -1378,13 +1201,14 @@ class H2Protocol(asyncio.Protocol):
 
     def _announce_end(self) -> None:
         self._going_away = True
-        self._fail_waiting(ConnectionClosed(ErrorCodes.NO_ERROR, initiator="local", retryable=True))
+        self._slots.fail(ConnectionClosed(ErrorCodes.NO_ERROR, initiator="local", retryable=True))
         if self._client_side and not self.config.enable_push:
             # nothing of the server's can be on its way
             self._drain()
             return
         self._conn.go_away(ErrorCodes.NO_ERROR, final=False)
-        self._shutdown_ping = self._send_ping()
+        assert self._pings is not None
+        self._shutdown_ping = self._pings.start()
 
     def _drain(self) -> None:
         self._draining = True
@@ -1430,18 +1254,16 @@ class H2Protocol(asyncio.Protocol):
             return
         self._over = True
         self._close_reason = reason
-        for timer in (self._open_timer, self._keepalive_timer, self._grace_timer):
+        for timer in (self._open_timer, self._grace_timer):
             if timer is not None:
                 timer.cancel()
-        self._fail_waiting(_for_stream(reason, retryable=True))
+        self._slots.fail(_for_stream(reason, retryable=True))
         streams, self._streams = list(self._streams.values()), {}
         for stream in streams:
             self._fail_stream(stream, _for_stream(reason, retryable=stream in self._unwritten))
             self._retire(stream, aborted=True)
-        for waiters in (self._pings.values(), self._activity):
-            for waiter in waiters:
-                if not waiter.done():
-                    waiter.set_exception(reason.fresh())
+        if self._pings is not None:
+            self._pings.end(reason)
         if self._opened is not None and not self._opened.done():
             self._opened.set_exception(reason.fresh())
             self._opened.exception()
@@ -1456,11 +1278,6 @@ def _for_stream(reason: AIOH2Exception, *, retryable: bool) -> AIOH2Exception:
     if isinstance(reason, ConnectionClosed):
         return reason.for_stream(retryable=retryable)
     return reason.fresh()
-
-
-def _is_peers_doing(error: BaseException) -> bool:
-    cause = error.__cause__ if not hasattr(error, "initiator") else error
-    return isinstance(error, AIOH2Exception) and getattr(cause, "initiator", "local") != "local"
 
 
 def _wake(futures: Any) -> None:

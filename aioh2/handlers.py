@@ -1,0 +1,159 @@
+"""Running what an application hands in: one handler for a connection, one for each stream.
+
+An error of the application is logged and costs what it was for, the connection or the stream;
+what only passes on the peer's reset or disconnect is not an error.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import logging
+from collections.abc import AsyncIterable, Awaitable, Callable
+from contextvars import ContextVar
+from typing import Any, TypeAlias
+
+from h2.errors import ErrorCodes
+
+from .exceptions import AIOH2Exception
+from .stream import H2Stream
+
+__all__ = ["ConnectionHandler", "StreamHandlers", "current_stream"]
+
+Logger: TypeAlias = "logging.LoggerAdapter[logging.Logger]"
+#: What ``serve`` takes.
+StreamHandler: TypeAlias = Callable[[H2Stream], Awaitable[Any]]
+
+#: The stream that the running handler of ``serve`` is for.
+current_stream: ContextVar[H2Stream | None] = ContextVar("aioh2_stream", default=None)
+
+
+class ConnectionHandler:
+    """Follows what ``client_connected_cb`` has returned.
+
+    ``returned`` is called when it is done, or was cancelled by the application; ``failed`` when
+    it has raised.
+    """
+
+    def __init__(
+        self, log: Logger, *, returned: Callable[[], None], failed: Callable[[], None]
+    ) -> None:
+        self._log = log
+        self._returned = returned
+        self._failed = failed
+        # What to wait for, kept so that it is not collected.
+        self._task: asyncio.Future[Any] | None = None
+
+    def call(self, callback: Callable[[Any], Any], protocol: object) -> None:
+        """Call ``callback(protocol)``, which may return a coroutine, a Future or None."""
+        try:
+            result = callback(protocol)
+            if asyncio.iscoroutine(result):
+                result = asyncio.get_running_loop().create_task(result)
+            elif result is not None and not asyncio.isfuture(result):
+                raise TypeError(f"a handler must return a coroutine or Future, not {result!r}")
+        except Exception as error:
+            self._report(error)
+            return
+        if result is not None:
+            self._task = result
+            result.add_done_callback(self._done)
+
+    def cancel(self) -> None:
+        """The connection is lost."""
+        if self._task is not None:
+            self._task.cancel()
+
+    def _done(self, task: asyncio.Future[Any]) -> None:
+        error = None if task.cancelled() else task.exception()
+        if error is None:
+            self._returned()
+        else:
+            self._report(error)
+
+    def _report(self, error: BaseException) -> None:
+        if _is_peers_doing(error):
+            self._log.info("the handler of the connection ended: %s", error)
+        else:
+            self._log.error("the handler of the connection failed", exc_info=error)
+        self._failed()
+
+
+class StreamHandlers:
+    """The tasks of ``serve``, one for each inbound stream."""
+
+    def __init__(self, log: Logger, done: Callable[[H2Stream], None]) -> None:
+        self._log = log
+        # Called when nobody works on a stream any more.
+        self._done = done
+        self._tasks: dict[H2Stream, asyncio.Task[None]] = {}
+
+    def __contains__(self, stream: H2Stream) -> bool:
+        """Whether a handler is at work on the stream."""
+        return stream in self._tasks
+
+    async def serve(self, streams: AsyncIterable[H2Stream], handler: StreamHandler) -> None:
+        """Run a handler for each stream; return when there are no more and all are done."""
+        tasks: set[asyncio.Task[None]] = set()
+        try:
+            async for stream in streams:
+                if stream.failure is None:
+                    tasks.add(task := self._start(stream, handler))
+                    task.add_done_callback(tasks.discard)
+            if tasks:
+                await asyncio.wait(tasks)
+        finally:
+            for task in tasks:
+                task.cancel()
+            if tasks:
+                await asyncio.wait(tasks)
+
+    def cancel(self, stream: H2Stream) -> None:
+        """The peer has reset the stream, or the connection is lost."""
+        task = self._tasks.get(stream)
+        if task is not None and task is not asyncio.current_task():
+            task.cancel()
+
+    def _start(self, stream: H2Stream, handler: StreamHandler) -> asyncio.Task[None]:
+        task = asyncio.get_running_loop().create_task(self._run(stream, handler))
+        self._tasks[stream] = task
+        task.add_done_callback(functools.partial(self._ended, stream))
+        return task
+
+    async def _run(self, stream: H2Stream, handler: StreamHandler) -> None:
+        """Run the handler, and leave its stream ended whatever it does."""
+        current_stream.set(stream)
+        try:
+            await handler(stream)
+            await self._finish(stream)
+        except asyncio.CancelledError:
+            if stream.failure is None:
+                raise
+        except Exception as error:
+            if stream.failure is not None and isinstance(error, AIOH2Exception):
+                self._log.info("the handler of stream %d ended: %s", stream.id, error)
+            else:
+                self._log.error("the handler of stream %d failed", stream.id, exc_info=error)
+            stream.reset(ErrorCodes.INTERNAL_ERROR)
+
+    async def _finish(self, stream: H2Stream) -> None:
+        if not stream.has_started:
+            self._log.info("the handler of stream %d has not answered", stream.id)
+            stream.reset(ErrorCodes.INTERNAL_ERROR)
+        elif not stream.has_ended and not stream.is_over:
+            await stream.end()
+        stream.stop_upload()
+
+    def _ended(self, stream: H2Stream, task: asyncio.Task[None]) -> None:
+        del self._tasks[stream]
+        if task.cancelled():
+            stream.reset(ErrorCodes.CANCEL)
+        self._done(stream)
+
+
+def _is_peers_doing(error: BaseException) -> bool:
+    """Whether an error only passes on that the peer has reset a stream, or is gone."""
+    if not isinstance(error, AIOH2Exception):
+        return False
+    cause = error if hasattr(error, "initiator") else error.__cause__
+    return getattr(cause, "initiator", "local") != "local"
