@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import codecs
 import dataclasses
-import math
 from collections.abc import Callable, Mapping
 from typing import Any, Final
 
@@ -16,6 +15,7 @@ __all__ = ["Config"]
 
 _MAX_31: Final = 2**31 - 1
 _MAX_32: Final = 2**32 - 1
+_CENTURY: Final = 100 * 365 * 86_400
 _ENCODINGS: Final = {"utf-8", "ascii", "iso8859-1"}
 
 
@@ -34,7 +34,7 @@ def _integer(low: int, high: int) -> Callable[[str, object], None]:
 
 
 def _seconds(*, optional: bool, zero: bool = False) -> Callable[[str, object], None]:
-    bound = "at least 0" if zero else "more than 0"
+    bound = f"{'at least' if zero else 'more than'} 0 and at most {_CENTURY}"
     wanted = f"a number of seconds, {bound}" + (", or None" if optional else "")
 
     def check(name: str, value: object) -> None:
@@ -42,7 +42,8 @@ def _seconds(*, optional: bool, zero: bool = False) -> Callable[[str, object], N
             return
         if isinstance(value, bool) or not isinstance(value, (int, float)):
             raise _wrong_type(name, value, wanted)
-        if not math.isfinite(value) or value < 0 or (value == 0 and not zero):
+        # a century is longer than any connection, and within what clocks can add
+        if not 0 <= value <= _CENTURY or (value == 0 and not zero):
             raise ValueError(f"{name} must be {wanted}, not {value}")
 
     return check
@@ -61,7 +62,7 @@ def _encoding(name: str, value: object) -> None:
         raise _wrong_type(name, value, wanted)
     try:
         known = codecs.lookup(value).name in _ENCODINGS
-    except LookupError:
+    except (LookupError, ValueError):
         known = False
     if not known:
         raise ValueError(f"{name} must be {wanted}, not {value!r}")
@@ -117,10 +118,29 @@ class Config:
 
     # Timeouts
 
-    #: Seconds for TLS, preface and SETTINGS. More than two lost SYNs, less than a user's patience.
+    #: Seconds for TLS, preface, SETTINGS, and for the ACK of ours. More than two lost SYNs, less
+    #: than a user's patience.
     open_timeout: float | None = 10
     #: Seconds for everything after the decision to close, the TLS goodbye included.
     close_timeout: float = 10
+    #: Seconds without an open stream after which the connection shuts down; None: never.
+    idle_timeout: float | None = None
+    #: Seconds from a frame's or header block's first byte to its last. A frame fits into a few
+    #: packets: who needs longer is not sending it.
+    frame_timeout: float | None = 10
+    #: Seconds that the transport may take nothing while bytes wait; then it is aborted. A minute,
+    #: as TCP itself would try for longer than anybody waits.
+    write_timeout: float | None = 60
+    #: Seconds that data may wait for the peer's window; then the stream is reset. None: for ever,
+    #: since a peer that pauses a download does just that.
+    window_timeout: float | None = None
+    #: Server: seconds that a request body which a reader waits for may make no progress; then
+    #: the stream is reset. None: for ever, since a long poll or a tunnel does just that.
+    body_timeout: float | None = None
+    #: Server: seconds, give or take a tenth, after which a connection shuts down; None: never.
+    max_connection_age: float | None = None
+    #: Seconds that its streams have left then.
+    max_connection_age_grace: float = 10
 
     def __post_init__(self) -> None:
         for name, check in _CHECKS.items():
@@ -161,4 +181,11 @@ _CHECKS: Final[dict[str, Callable[[str, object], None]]] = {
     "keepalive_timeout": _seconds(optional=False),
     "open_timeout": _seconds(optional=True),
     "close_timeout": _seconds(optional=False, zero=True),
+    "idle_timeout": _seconds(optional=True),
+    "frame_timeout": _seconds(optional=True),
+    "write_timeout": _seconds(optional=True),
+    "window_timeout": _seconds(optional=True),
+    "body_timeout": _seconds(optional=True),
+    "max_connection_age": _seconds(optional=True),
+    "max_connection_age_grace": _seconds(optional=False, zero=True),
 }

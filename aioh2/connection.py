@@ -207,6 +207,8 @@ class FrameBuffer(H2FrameBuffer):
     def __init__(self, server: bool) -> None:
         super().__init__(server)
         self._server = server
+        #: Frames and header blocks that have come completely.
+        self.units = 0
         # Whether the SETTINGS frame that every peer starts with has come (RFC 9113 section 3.4).
         self._settings_came = False
 
@@ -242,6 +244,7 @@ class FrameBuffer(H2FrameBuffer):
             del data[:end]
             frame = self._update_header_buffer(_parse(raw, length, kind, flags, stream_id))
             if frame is not None:
+                self.units += 1
                 return frame
 
     def _check_header(self, length: int, kind: int, flags: int, stream_id: int) -> None:
@@ -341,7 +344,7 @@ class Connection(H2Connection):
         self._just_closed: list[int] = []
         super().__init__(config)
         self.state_machine = _ConnectionStateMachine()
-        self.incoming_buffer = FrameBuffer(server=not self.config.client_side)
+        self.incoming_buffer: FrameBuffer = FrameBuffer(server=not self.config.client_side)
         self.encoder = Encoder()
         # SETTINGS that were sent and not acknowledged, in order (RFC 9113 section 6.5.3).
         self._unacked: deque[Mapping[int, int]] = deque()
@@ -685,6 +688,21 @@ class Connection(H2Connection):
         except Malformed as error:
             raise _StreamError(stream_id, ErrorCodes.PROTOCOL_ERROR, str(error)) from None
 
+    @property
+    def units_received(self) -> int:
+        """Frames and header blocks that have come completely."""
+        return self.incoming_buffer.units
+
+    @property
+    def mid_frame(self) -> bool:
+        """Whether a frame or a header block has begun and not ended."""
+        return self.incoming_buffer.mid_frame
+
+    @property
+    def awaits_ack(self) -> bool:
+        """Whether SETTINGS of ours are not acknowledged yet."""
+        return bool(self._unacked)
+
     def take_discarded(self) -> int:
         """Return, once, how many flow-controlled bytes came that no event tells about."""
         count, self._discarded = self._discarded, 0
@@ -705,6 +723,10 @@ class Connection(H2Connection):
     def _receive_window_update_frame(self, frame: WindowUpdateFrame) -> _Handled:
         if self._is_ignored(frame.stream_id):
             return [], []
+        stream = self.streams.get(frame.stream_id)
+        if stream is not None and stream.state_machine.state is StreamState.RESERVED_REMOTE:
+            # RFC 9113 section 5.1
+            raise ProtocolError(f"WINDOW_UPDATE on the reserved stream {frame.stream_id}")
         handled: _Handled = super()._receive_window_update_frame(frame)
         return handled
 
@@ -859,11 +881,15 @@ class Connection(H2Connection):
         self._just_closed.clear()
         return self._open_count[remainder]
 
+    def is_alive(self, stream_id: int) -> bool:
+        """Whether the stream exists and is not closed."""
+        stream = self.streams.get(stream_id)
+        return stream is not None and not stream.closed
+
     def forget(self, stream_id: int) -> None:
         """Close a stream of ours that the peer has turned away; it need not be told."""
-        stream = self.streams.get(stream_id)
-        if stream is not None and not stream.closed:
-            stream.state_machine.process_input(StreamInputs.SEND_RST_STREAM)
+        if self.is_alive(stream_id):
+            self.streams[stream_id].state_machine.process_input(StreamInputs.SEND_RST_STREAM)
 
     def take_closed(self) -> list[int]:
         """Return, once, the ids of the streams that have closed."""

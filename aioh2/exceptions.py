@@ -170,6 +170,8 @@ class StreamReset(AIOH2Exception):
         self.stream_id = stream_id
         self.error_code = error_code
         self.initiator = initiator
+        #: Which rule the peer broke, where aioh2 reset the stream for that.
+        self.reason = reason
         if retryable is None:
             retryable = initiator == "peer" and error_code == ErrorCodes.REFUSED_STREAM
         self.retryable = retryable

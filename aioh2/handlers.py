@@ -15,7 +15,13 @@ from typing import Any, TypeAlias
 
 from h2.errors import ErrorCodes
 
-from .exceptions import AIOH2Exception
+from .exceptions import (
+    AIOH2Exception,
+    ConnectionClosed,
+    HandshakeError,
+    SendException,
+    StreamReset,
+)
 from .stream import H2Stream
 
 __all__ = ["ConnectionHandler", "StreamHandlers", "current_stream"]
@@ -72,7 +78,7 @@ class ConnectionHandler:
             self._report(error)
 
     def _report(self, error: BaseException) -> None:
-        if _is_peers_doing(error):
+        if _only_passes_on(error):
             self._log.info("the handler of the connection ended: %s", error)
         else:
             self._log.error("the handler of the connection failed", exc_info=error)
@@ -151,9 +157,13 @@ class StreamHandlers:
         self._done(stream)
 
 
-def _is_peers_doing(error: BaseException) -> bool:
-    """Whether an error only passes on that the peer has reset a stream, or is gone."""
-    if not isinstance(error, AIOH2Exception):
-        return False
-    cause = error if hasattr(error, "initiator") else error.__cause__
-    return getattr(cause, "initiator", "local") != "local"
+def _only_passes_on(error: BaseException | None) -> bool:
+    """Whether an error only says that the connection has ended, or that the peer did something.
+
+    A reset by this side is the peer's doing, too, where it has a reason: a rule was broken.
+    """
+    if isinstance(error, SendException):
+        return _only_passes_on(error.__cause__)
+    if isinstance(error, StreamReset):
+        return error.initiator == "peer" or bool(error.reason)
+    return isinstance(error, (ConnectionClosed, HandshakeError))

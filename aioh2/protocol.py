@@ -11,6 +11,7 @@ import dataclasses
 import itertools
 import logging
 import operator
+import random
 from collections import OrderedDict, deque
 from collections.abc import Callable, Coroutine, Generator, Mapping
 from types import MappingProxyType, TracebackType
@@ -48,6 +49,8 @@ from .scheduler import TreeScheduler
 from .sender import Sender
 from .slots import Slots
 from .stream import BlockedOn, BytesLike, H2Stream
+from .timeouts import Limit
+from .watchdog import Watchdog
 
 __all__ = ["Drained", "H2Protocol", "Stats"]
 
@@ -174,7 +177,7 @@ class H2Protocol(asyncio.Protocol):
             )
         )
         self._scheduler = TreeScheduler()
-        self._sender = Sender(self._conn, self._scheduler)
+        self._sender = Sender(self._conn, self._scheduler, self._body_progressed)
         # Credit for the connection goes back on receipt.
         self._window = ReceiveWindow(self.config.connection_window_size)
 
@@ -201,11 +204,17 @@ class H2Protocol(asyncio.Protocol):
         self._flush_handle: asyncio.Handle | None = None
         # Signs of life, from connection_made on.
         self._pings: Pings | None = None
+        # What may not take too long, likewise.
+        self._watchdog: Watchdog | None = None
+        # What had come completely, and what the transport had taken, at the last look.
+        self._units_seen = 0
+        self._taken_seen = 0
         # The PING of a shutdown's round trip.
         self._shutdown_ping: bytes | None = None
 
-        # Timers: opening, the grace time of a shutdown, the end of closing.
+        # Timers: opening, the age, the grace time of a shutdown, the end of closing.
         self._open_timer: asyncio.TimerHandle | None = None
+        self._age_timer: asyncio.TimerHandle | None = None
         self._grace_timer: asyncio.TimerHandle | None = None
         self._abort_timer: asyncio.TimerHandle | None = None
         # When the transport has to be gone, once it was decided to close.
@@ -257,8 +266,13 @@ class H2Protocol(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Begin: check ALPN, send preface and SETTINGS, call the handler."""
+        if self._over:
+            # it was closed before it was connected
+            transport.close()
+            return
         self._transport = cast(asyncio.Transport, transport)
         self._loop = asyncio.get_running_loop()
+        self._watchdog = Watchdog(self.config, self._timeout_actions())
         self._pings = Pings(self.config, send=self._send_ping, dead=self._keepalive_failed)
         if self._registry is not None:
             self._registry.add(self)
@@ -271,6 +285,9 @@ class H2Protocol(asyncio.Protocol):
         self._conn.initiate(self._initial_settings(), window_size=self._window.size)
         if self.config.open_timeout is not None:
             self._open_timer = self._loop.call_later(self.config.open_timeout, self._open_expired)
+        self._watchdog.begin(Limit.SETTINGS_ACK)
+        self._watchdog.begin(Limit.IDLE)
+        self._limit_age()
         self._flush()
         if self._callback is not None:
             self._handler.call(self._callback, self)
@@ -294,6 +311,7 @@ class H2Protocol(asyncio.Protocol):
         if self._conn.failure is not None:
             self._fail_connection()
         else:
+            self._watch_frames()
             self._settle()
 
     def eof_received(self) -> None:
@@ -422,6 +440,8 @@ class H2Protocol(asyncio.Protocol):
             self._opened.set_result(None)
 
     def _settings_acked(self, event: events.SettingsAcknowledged) -> None:
+        if self._watchdog is not None and not self._conn.awaits_ack:
+            self._watchdog.end(Limit.SETTINGS_ACK)
         change = event.changed_settings.get(SettingCodes.INITIAL_WINDOW_SIZE)
         if change is not None:
             for stream in self._streams.values():
@@ -571,7 +591,11 @@ class H2Protocol(asyncio.Protocol):
 
         Raises :class:`StreamClosed` for any other.
         """
-        stream = self._streams.get(stream_id) or self._ended.get(stream_id)
+        stream = (
+            self._streams.get(stream_id)
+            or self._ended.get(stream_id)
+            or self._inbound.get(stream_id)
+        )
         if stream is None:
             raise StreamClosed(stream_id, self._why_unknown(stream_id))
         return stream
@@ -658,6 +682,8 @@ class H2Protocol(asyncio.Protocol):
         # raises for values out of range, before anything changes
         Settings(client=self._client_side, initial_values=cast(Any, dict(settings)))
         self._conn.update_settings(dict(settings))
+        if self._watchdog is not None:
+            self._watchdog.begin(Limit.SETTINGS_ACK)
         self._flush_soon()
 
     def close_connection(
@@ -668,6 +694,8 @@ class H2Protocol(asyncio.Protocol):
         What was framed is still written, for at most ``close_timeout``. :meth:`wait_closed`
         waits for the end.
         """
+        if not 0 <= operator.index(error_code) < 2**32:
+            raise ValueError(f"error_code must be from 0 to 2**32 - 1, not {error_code}")
         if debug_data is not None and not isinstance(debug_data, bytes):
             raise TypeError(f"debug_data must be bytes or None, not {debug_data!r}")
         if self._over:
@@ -840,6 +868,8 @@ class H2Protocol(asyncio.Protocol):
     ) -> asyncio.Future[None] | None:
         """Frame ``data``, or queue it and return what to wait for."""
         future = self._sender.send(stream_id, data, end_stream)
+        if future is not None and self._watchdog is not None:
+            self._watchdog.begin(Limit.WINDOW, stream_id)
         self._sent()
         return future
 
@@ -865,11 +895,21 @@ class H2Protocol(asyncio.Protocol):
             self._conn.credit(count, stream_id)
             self._flush_soon()
 
-    def send_reset(self, stream_id: int, error_code: int) -> None:
-        """Frame RST_STREAM."""
+    def body_waits(self, stream_id: int, waits: bool) -> None:
+        """A reader begins, or ends, to wait for body bytes."""
+        if self._watchdog is None or self._client_side:
+            return
+        if waits:
+            self._watchdog.begin(Limit.BODY, stream_id)
+        else:
+            self._watchdog.end(Limit.BODY, stream_id)
+
+    def send_reset(self, error: StreamReset) -> None:
+        """Frame RST_STREAM; who waits to send gets ``error``."""
         self._resets_sent += 1
-        self._sender.drop(stream_id, StreamReset(stream_id, error_code, "local"))
-        self._conn.reset_stream(stream_id, error_code)
+        self._sender.drop(error.stream_id, error)
+        if self._conn.is_alive(error.stream_id):
+            self._conn.reset_stream(error.stream_id, error.error_code)
         self._sent()
 
     def blocked_on(self, stream_id: int) -> BlockedOn | None:
@@ -885,13 +925,15 @@ class H2Protocol(asyncio.Protocol):
         if self._client_side:
             raise NotSupported("a client cannot push")
         parent = self.stream(stream_id)
-        await self._slots.acquire()
         self._check_pushes(parent)
-        self._check_usable()
-        promised = self._conn.get_next_available_stream_id()
-        self._conn.push_stream(stream_id, promised, fields)
-        stream = self._add_stream(promised, self._decode(fields), remote_ended=True)
-        self._sent()
+        await self._slots.acquire()
+        try:
+            self._check_pushes(parent)
+            promised = self._next_stream_id()
+            self._conn.push_stream(stream_id, promised, fields)
+            stream = self._add_stream(promised, self._decode(fields), remote_ended=True)
+        finally:
+            self._sent()
         return stream
 
     def _check_pushes(self, parent: H2Stream) -> None:
@@ -912,21 +954,27 @@ class H2Protocol(asyncio.Protocol):
         fields = encode_request(headers, scheme=self.scheme, authority=self.authority)
         facts = check(fields, Kind.REQUEST, extended_connect=True)
         await self._slots.acquire()
-        if facts.protocol and not self._conn.remote_settings.enable_connect_protocol:
-            raise NotSupported("the peer does not offer extended CONNECT (RFC 8441)")
-        if self._conn.highest_outbound_stream_id >= self._conn.HIGHEST_ALLOWED_STREAM_ID:
+        try:
+            if facts.protocol and not self._conn.remote_settings.enable_connect_protocol:
+                raise NotSupported("the peer does not offer extended CONNECT (RFC 8441)")
+            stream_id = self._next_stream_id()
+            self._conn.send_headers(stream_id, fields, end_stream)
+            stream = self._add_stream(stream_id, self._decode(fields), local_ended=end_stream)
+            self._unwritten.append(stream)
+        finally:
+            # a slot that was not taken goes to the next
+            self._sent()
+        return stream
+
+    def _next_stream_id(self) -> int:
+        if self._conn.highest_outbound_stream_id >= self._conn.HIGHEST_ALLOWED_STREAM_ID - 1:
             raise ConnectionClosed(
                 ErrorCodes.NO_ERROR,
                 initiator="local",
-                reason="stream ids are used up",
+                reason="its stream ids are used up",
                 retryable=True,
             )
-        stream_id = self._conn.get_next_available_stream_id()
-        self._conn.send_headers(stream_id, fields, end_stream)
-        stream = self._add_stream(stream_id, self._decode(fields), local_ended=end_stream)
-        self._unwritten.append(stream)
-        self._sent()
-        return stream
+        return self._conn.get_next_available_stream_id()
 
     def _add_stream(self, stream_id: int, headers: HeaderList, **ended: bool) -> H2Stream:
         stream = H2Stream(
@@ -939,6 +987,8 @@ class H2Protocol(asyncio.Protocol):
         )
         self._streams[stream_id] = stream
         self._streams_opened += 1
+        if self._watchdog is not None:
+            self._watchdog.end(Limit.IDLE)
         return stream
 
     def _decode(self, fields: Any) -> HeaderList:
@@ -991,6 +1041,8 @@ class H2Protocol(asyncio.Protocol):
             if stream is not None:
                 self._retire(stream, aborted=False)
         self._slots.grant()
+        if not self._streams and self._watchdog is not None:
+            self._watchdog.begin(Limit.IDLE)
         if self._draining and not self._streams and not self._over:
             self._close_drained()
         elif self._conn.pending or self._sender.has_work:
@@ -998,6 +1050,8 @@ class H2Protocol(asyncio.Protocol):
 
     def _retire(self, stream: H2Stream, *, aborted: bool) -> None:
         self._sender.drop(stream.id, stream.failure)
+        if self._watchdog is not None:
+            self._watchdog.forget(stream.id)
         for tally in self._tallies:
             tally.ended(stream.id, aborted=aborted)
         if stream.id in self._inbound:
@@ -1046,25 +1100,27 @@ class H2Protocol(asyncio.Protocol):
 
     def _flush_soon(self) -> None:
         if self._flush_handle is None and self._loop is not None and not self._over:
-            self._flush_handle = self._loop.call_soon(self._flush)
+            self._flush_handle = self._loop.call_soon(self._end_tick)
+
+    def _end_tick(self) -> None:
+        """Frame what may go, write it, and see what has changed by that."""
+        self._flush_handle = None
+        if self._over:
+            return
+        self._sender.run()
+        self._flush()
+        self._sender.written()
+        self._settle()
 
     def _flush(self) -> None:
-        """Write what was framed; the only place that does, once in a tick."""
-        if self._flush_handle is not None:
-            self._flush_handle.cancel()
-            self._flush_handle = None
-        if self._transport is None:
-            return
-        if not self._over:
-            self._sender.run()
+        """Write what was framed: the only place that does, once in a tick."""
+        assert self._transport is not None
         data = self._conn.data_to_send()
         if data and not self._transport.is_closing():
             self._bytes_sent += len(data)
             self._transport.write(data)
-        self._unwritten.clear()
-        self._sender.written()
-        if not self._over:
-            self._settle()
+            self._unwritten.clear()
+            self._watch_writes()
 
     # --- health ------------------------------------------------------------------------
 
@@ -1087,6 +1143,109 @@ class H2Protocol(asyncio.Protocol):
 
     def _log_frame(self, direction: str, frame: Frame) -> None:
         self._log.debug("%s %r", direction, frame)
+
+    # --- time limits ---
+    def _timeout_actions(self) -> dict[Limit, Callable[[int], None]]:
+        return {
+            Limit.SETTINGS_ACK: self._settings_ack_overdue,
+            Limit.IDLE: self._idle_overdue,
+            Limit.FRAME: self._frame_overdue,
+            Limit.WRITE: self._write_overdue,
+            Limit.WINDOW: self._window_overdue,
+            Limit.BODY: self._body_overdue,
+        }
+
+    def _limit_age(self) -> None:
+        age = self.config.max_connection_age
+        if age is not None and not self._client_side and self._loop is not None:
+            # not all connections that began together end together
+            self._age_timer = self._loop.call_later(
+                age * random.uniform(0.9, 1.1),
+                self._begin_shutdown,
+                self.config.max_connection_age_grace,
+            )
+
+    def _watch_frames(self) -> None:
+        """Note whether a frame has begun and not ended (``frame_timeout``)."""
+        assert self._watchdog is not None
+        if self._conn.units_received != self._units_seen:
+            self._units_seen = self._conn.units_received
+            self._watchdog.end(Limit.FRAME)
+        if self._conn.mid_frame:
+            self._watchdog.begin(Limit.FRAME)
+
+    def _watch_writes(self) -> None:
+        """Note whether bytes wait in the transport (``write_timeout``)."""
+        assert self._watchdog is not None
+        unsent = self._unsent()
+        if not unsent:
+            self._watchdog.end(Limit.WRITE)
+        elif self._bytes_sent - unsent > self._taken_seen:
+            self._taken_seen = self._bytes_sent - unsent
+            self._watchdog.end(Limit.WRITE)
+            self._watchdog.begin(Limit.WRITE)
+        else:
+            self._watchdog.begin(Limit.WRITE)
+
+    def _unsent(self) -> int:
+        assert self._transport is not None
+        try:
+            return self._transport.get_write_buffer_size()
+        except NotImplementedError:
+            # a transport of somebody's own that does not count: pause_writing tells enough
+            return 0 if self._sender.writable else 1
+
+    def _body_progressed(self, stream_id: int) -> None:
+        if self._watchdog is not None:
+            self._watchdog.end(Limit.WINDOW, stream_id)
+            if self._sender.has_queued(stream_id):
+                self._watchdog.begin(Limit.WINDOW, stream_id)
+
+    def _settings_ack_overdue(self, _: int) -> None:
+        limit = self.config.open_timeout
+        self._close_for_timeout(
+            ErrorCodes.SETTINGS_TIMEOUT, f"SETTINGS were not acknowledged for {limit} s"
+        )
+
+    def _idle_overdue(self, _: int) -> None:
+        self._begin_shutdown(self.config.close_timeout)
+
+    def _frame_overdue(self, _: int) -> None:
+        limit = self.config.frame_timeout
+        self._close_for_timeout(
+            ErrorCodes.ENHANCE_YOUR_CALM, f"a frame was not complete after {limit} s"
+        )
+
+    def _write_overdue(self, _: int) -> None:
+        taken, unsent = self._taken_seen, self._unsent()
+        self._watch_writes()
+        if unsent and self._taken_seen == taken:
+            limit = self.config.write_timeout
+            self._abort(
+                ConnectionClosed(reason=f"blocked on transport: it took nothing for {limit} s")
+            )
+
+    def _window_overdue(self, stream_id: int) -> None:
+        blocked = self._sender.blocked_on(stream_id)
+        if blocked in ("stream window", "connection window"):
+            limit = self.config.window_timeout
+            self._reset_for_timeout(stream_id, f"blocked on {blocked} for {limit} s")
+        elif self._sender.has_queued(stream_id) and self._watchdog is not None:
+            self._watchdog.begin(Limit.WINDOW, stream_id)
+
+    def _body_overdue(self, stream_id: int) -> None:
+        self._reset_for_timeout(stream_id, f"blocked on peer for {self.config.body_timeout} s")
+
+    def _close_for_timeout(self, error_code: ErrorCodes, reason: str) -> None:
+        self._log.info("closing: %s", reason)
+        last = self._conn.go_away(error_code)
+        self._close(ConnectionClosed(error_code, last, None, "local", reason=reason))
+
+    def _reset_for_timeout(self, stream_id: int, reason: str) -> None:
+        self._log.info("stream %d is reset: %s", stream_id, reason)
+        error = StreamReset(stream_id, ErrorCodes.CANCEL, "local", reason=reason)
+        self._streams[stream_id].fail(error)
+        self.send_reset(error)
 
     # --- opening -----------------------------------------------------------------------
 
@@ -1234,13 +1393,15 @@ class H2Protocol(asyncio.Protocol):
 
     def _close(self, reason: AIOH2Exception) -> None:
         """End everything, write what was framed, and close the transport."""
-        self._end(reason)
         self._flush()
+        self._end(reason)
         transport, loop = self._transport, self._loop
         if transport is None or loop is None:
             return
         transport.close()
-        deadline = self._close_deadline or self._now() + self.config.close_timeout
+        deadline = self._now() + self.config.close_timeout
+        if self._close_deadline is not None:
+            deadline = min(deadline, self._close_deadline)
         self._abort_timer = loop.call_at(deadline, transport.abort)
 
     def _abort(self, reason: AIOH2Exception) -> None:
@@ -1254,7 +1415,9 @@ class H2Protocol(asyncio.Protocol):
             return
         self._over = True
         self._close_reason = reason
-        for timer in (self._open_timer, self._grace_timer):
+        if self._watchdog is not None:
+            self._watchdog.stop()
+        for timer in (self._open_timer, self._age_timer, self._grace_timer):
             if timer is not None:
                 timer.cancel()
         self._slots.fail(_for_stream(reason, retryable=True))

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
+from collections.abc import Callable
 
 from .connection import Connection
 from .exceptions import AIOH2Exception, SendException
@@ -47,9 +48,16 @@ class Sender:
     #: urgent stream never waits for more than this and the transport's own buffer.
     SHARE = 65_536
 
-    def __init__(self, connection: Connection, scheduler: TreeScheduler) -> None:
+    def __init__(
+        self,
+        connection: Connection,
+        scheduler: TreeScheduler,
+        progressed: Callable[[int], None] = lambda stream_id: None,
+    ) -> None:
         self._connection = connection
         self._scheduler = scheduler
+        # Called when something that was queued has been framed.
+        self._progressed = progressed
         # What waits to be framed, by stream, in the order of the calls.
         self._queues: dict[int, deque[_Body]] = {}
         # Framed, with a caller that waits until the transport takes writes again.
@@ -129,6 +137,7 @@ class Sender:
         if not queue:
             del self._queues[stream_id]
             self._scheduler.blocked(stream_id)
+        self._progressed(stream_id)
 
     def _frame_last(self, stream_id: int, trailers: Fields) -> None:
         if trailers:

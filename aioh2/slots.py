@@ -6,7 +6,8 @@ A slot that was given and is not taken yet is reserved, so that nobody overtakes
 from __future__ import annotations
 
 import asyncio
-from collections import deque
+import itertools
+from collections import OrderedDict
 from collections.abc import Callable
 
 from .exceptions import AIOH2Exception
@@ -22,8 +23,9 @@ class Slots:
         self._free = free
         # Raises when no stream can be opened any more.
         self._check = check
-        # Who waits, the next one first.
-        self._waiting: deque[asyncio.Future[None]] = deque()
+        # Who waits, by ticket, the lowest and next one first.
+        self._waiting: OrderedDict[int, asyncio.Future[None]] = OrderedDict()
+        self._tickets = itertools.count()
         # Given, and not taken yet.
         self._reserved = 0
 
@@ -44,33 +46,34 @@ class Slots:
         self._check()
         if not self._waiting and self.available:
             return
-        future = asyncio.get_running_loop().create_future()
-        self._waiting.append(future)
-        while True:
-            await self._turn(future)
-            self._check()
-            if self.available:
-                return
-            # the limit was lowered meanwhile: wait again, as the first
-            future = asyncio.get_running_loop().create_future()
-            self._waiting.appendleft(future)
+        ticket = next(self._tickets)
+        await self._turn(ticket)
+        while self._free() <= 0:
+            # the limit was lowered meanwhile: wait again, in the same place
+            await self._turn(ticket)
 
-    async def _turn(self, future: asyncio.Future[None]) -> None:
+    async def _turn(self, ticket: int) -> None:
+        future = asyncio.get_running_loop().create_future()
+        last = next(reversed(self._waiting), ticket)
+        self._waiting[ticket] = future
+        if last > ticket:
+            self._waiting = OrderedDict(sorted(self._waiting.items()))
         try:
             await future
         except asyncio.CancelledError:
-            if future in self._waiting:
-                self._waiting.remove(future)
+            if self._waiting.get(ticket) is future:
+                del self._waiting[ticket]
             elif not future.cancelled() and future.exception() is None:
                 self._reserved -= 1
                 self.grant()
             raise
         self._reserved -= 1
+        self._check()
 
     def grant(self) -> None:
         """Give the free slots to those who wait."""
         while self._waiting and self.available:
-            future = self._waiting.popleft()
+            _, future = self._waiting.popitem(last=False)
             if not future.done():
                 self._reserved += 1
                 future.set_result(None)
@@ -78,6 +81,6 @@ class Slots:
     def fail(self, error: AIOH2Exception) -> None:
         """No stream can be opened any more: everybody who waits gets a copy of ``error``."""
         while self._waiting:
-            future = self._waiting.popleft()
+            _, future = self._waiting.popitem(last=False)
             if not future.done():
                 future.set_exception(error.fresh())

@@ -64,8 +64,11 @@ class Owner(Protocol):
     def credit(self, stream_id: int, count: int) -> None:
         """Give ``count`` bytes of window back to the peer."""
 
-    def send_reset(self, stream_id: int, error_code: int) -> None:
-        """Frame RST_STREAM."""
+    def body_waits(self, stream_id: int, waits: bool) -> None:
+        """A reader begins, or ends, to wait for body bytes."""
+
+    def send_reset(self, error: StreamReset) -> None:
+        """Frame RST_STREAM; who waits to send gets ``error``."""
 
     def blocked_on(self, stream_id: int) -> BlockedOn | None:
         """Why queued data waits."""
@@ -314,8 +317,9 @@ class H2Stream:
         if self.is_over:
             return
         self._abandoned = True
-        self._owner.send_reset(self.id, code)
-        self.fail(StreamReset(self.id, code, "local"))
+        error = StreamReset(self.id, code, "local")
+        self.fail(error)
+        self._owner.send_reset(error)
 
     # --- reading -----------------------------------------------------------------------
 
@@ -513,11 +517,16 @@ class H2Stream:
             self._waiters = {}
         future = asyncio.get_running_loop().create_future()
         self._waiters.setdefault(what, []).append(future)
+        if what is _Wait.BODY:
+            self._owner.body_waits(self.id, True)
         try:
             await future
         except asyncio.CancelledError:
             self._forget_waiter(what, future)
             raise
+        finally:
+            if what is _Wait.BODY:
+                self._owner.body_waits(self.id, False)
 
     def _forget_waiter(self, what: _Wait, future: asyncio.Future[None]) -> None:
         waiting = (self._waiters or {}).get(what, [])
