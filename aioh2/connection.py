@@ -26,6 +26,7 @@ from h2.events import (
     ConnectionTerminated,
     DataReceived,
     Event,
+    InformationalResponseReceived,
     PushedStreamReceived,
     RemoteSettingsChanged,
     StreamEnded,
@@ -47,6 +48,7 @@ from h2.stream import H2StreamStateMachine, StreamClosedBy, StreamInputs, Stream
 from hpack.exceptions import HPACKError, OversizedHeaderListError
 from hyperframe.exceptions import InvalidDataError, InvalidFrameError, InvalidPaddingError
 from hyperframe.frame import (
+    AltSvcFrame,
     ContinuationFrame,
     DataFrame,
     Frame,
@@ -170,7 +172,10 @@ class Stream(BaseStream):
         if facts.status is not None and (self.method == b"HEAD" or facts.status in (204, 304)):
             # defined to have no content, whatever its content-length (RFC 9110 section 6.4.1)
             length = 0
-        self.expected_length = None if self.method == b"CONNECT" else length
+        if self.method == b"CONNECT" and (facts.status is None or facts.status < 300):
+            # what follows is not content (RFC 9110 section 9.3.6)
+            length = None
+        self.expected_length = length
 
     def count(self, length: int, end_stream: bool) -> None:
         """Count content against the content-length; raises ``Malformed`` when it is wrong."""
@@ -242,6 +247,9 @@ class FrameBuffer(H2FrameBuffer):
                 raise StopIteration
             raw = bytes(data[:end])
             del data[:end]
+            if kind == AltSvcFrame.type and self._server:
+                # for clients only: whatever is in it is ignored (RFC 7838 section 4)
+                continue
             frame = self._update_header_buffer(_parse(raw, length, kind, flags, stream_id))
             if frame is not None:
                 self.units += 1
@@ -281,9 +289,11 @@ def _parse(raw: bytes, length: int, kind: int, flags: int, stream_id: int) -> Fr
     if kind == WindowUpdateFrame.type and stream_id and not int.from_bytes(raw[9:]) & 0x7FFF_FFFF:
         # RFC 9113 section 6.9
         raise _StreamError(stream_id, ErrorCodes.PROTOCOL_ERROR, "WINDOW_UPDATE of zero")
-    _check_padding(raw, length, kind, flags)
-    if kind == PushPromiseFrame.type:
-        raw = _without_reserved_bit(raw, flags)
+    if flags & _PADDED:
+        raw = _without_padding(raw, length, kind, flags)
+    if kind in (PushPromiseFrame.type, WindowUpdateFrame.type) and length >= 4:
+        # a reserved bit, which is ignored (RFC 9113 sections 6.6 and 6.9)
+        raw = raw[:_FRAME_HEADER] + bytes([raw[_FRAME_HEADER] & 0x7F]) + raw[_FRAME_HEADER + 1 :]
     try:
         frame, _ = Frame.parse_frame_header(memoryview(raw)[:_FRAME_HEADER])
         frame.parse_body(memoryview(raw)[_FRAME_HEADER:])
@@ -300,29 +310,26 @@ def _parse(raw: bytes, length: int, kind: int, flags: int, stream_id: int) -> Fr
     return frame
 
 
-def _check_padding(raw: bytes, length: int, kind: int, flags: int) -> None:
-    """Padding may not reach into what the frame must have (RFC 9113 sections 6.1, 6.2, 6.6)."""
-    if not flags & _PADDED or kind not in (
-        DataFrame.type,
-        HeadersFrame.type,
-        PushPromiseFrame.type,
-    ):
-        return
-    needed = 1
+def _without_padding(raw: bytes, length: int, kind: int, flags: int) -> bytes:
+    """Check the padding (RFC 9113 sections 6.1, 6.2, 6.6); take it off a frame with headers.
+
+    That of DATA stays, since it counts for flow control. hyperframe refuses padding that fills
+    a frame, which is legal.
+    """
+    needed = {DataFrame.type: 1, HeadersFrame.type: 1, PushPromiseFrame.type: 5}.get(kind)
+    if needed is None:
+        return raw
     if kind == HeadersFrame.type and flags & _PRIORITY:
         needed += 5
-    elif kind == PushPromiseFrame.type:
-        needed += 4
-    if length >= needed and raw[_FRAME_HEADER] + needed > length:
-        raise ProtocolError(f"{raw[_FRAME_HEADER]} bytes of padding in a frame of {length}")
-
-
-def _without_reserved_bit(raw: bytes, flags: int) -> bytes:
-    """Clear the bit before a promised stream id, which is ignored (RFC 9113 section 6.6)."""
-    at = _FRAME_HEADER + bool(flags & _PADDED)
-    if len(raw) <= at:
+    if length < needed:
+        raise FrameDataMissingError(f"a padded frame of type {kind} has {length} bytes")
+    padding = raw[_FRAME_HEADER]
+    if padding + needed > length:
+        raise ProtocolError(f"{padding} bytes of padding in a frame of {length}")
+    if kind == DataFrame.type:
         return raw
-    return raw[:at] + bytes([raw[at] & 0x7F]) + raw[at + 1 :]
+    header = raw[:4] + bytes([flags & ~_PADDED]) + raw[5:_FRAME_HEADER]
+    return header + raw[_FRAME_HEADER + 1 : len(raw) - padding]
 
 
 class Connection(H2Connection):
@@ -417,8 +424,8 @@ class Connection(H2Connection):
                     continue
                 events += self._receive_frame(frame)
         except ProtocolError as error:
-            self.failure = error
             self._terminate_connection(error.error_code)
+            self.failure = error
             return events
 
     def receive_data(self, data: Any) -> list[Event]:
@@ -448,6 +455,9 @@ class Connection(H2Connection):
             raise problem
         if self._is_ignored(stream_id):
             return []
+        if self._stream_closed_by(stream_id) is StreamClosedBy.SEND_RST_STREAM:
+            # one RST_STREAM is enough (RFC 9113 section 5.4.2)
+            return []
         stream = self.streams.get(stream_id)
         events: list[Event] = []
         if stream is not None and not stream.closed:
@@ -462,8 +472,8 @@ class Connection(H2Connection):
 
     def _terminate_connection(self, error_code: ErrorCodes) -> None:
         last = min(self.highest_inbound_stream_id, self._last_accepted)
+        # The state machine stays open: what came before the error is still being handled.
         self._prepare_for_sending([GoAwayFrame(0, last, error_code)])
-        self.state_machine.state = ConnectionState.CLOSED
 
     def _is_idle(self, stream_id: int) -> bool:
         if self._stream_id_is_outbound(stream_id):
@@ -592,7 +602,12 @@ class Connection(H2Connection):
             if end_stream:
                 raise Malformed("an interim response must not end the stream")
             if stream.state_machine.state is StreamState.RESERVED_REMOTE:
-                raise Malformed("an interim response came on a promised stream")
+                # h2 has no such step; the stream stays reserved until its final response
+                return [
+                    InformationalResponseReceived(
+                        stream_id=stream.stream_id, headers=cast(Any, list(fields))
+                    )
+                ]
             return stream.take_headers(fields, False, informational=True)
         stream.expect(facts)
         stream.connected = stream.method == b"CONNECT" and status < 300
@@ -623,12 +638,24 @@ class Connection(H2Connection):
         if parent.state_machine.state not in (StreamState.OPEN, StreamState.HALF_CLOSED_LOCAL):
             raise ProtocolError(f"a push was promised on stream {frame.stream_id}")
         self.highest_inbound_stream_id = promised
+        if cast(Stream, parent).connected:
+            # RFC 9113 section 8.5
+            self._closed_streams[promised] = StreamClosedBy.SEND_RST_STREAM
+            self._prepare_for_sending([RstStreamFrame(promised, ErrorCodes.CANCEL)])
+            raise _StreamError(
+                frame.stream_id, ErrorCodes.PROTOCOL_ERROR, "a push was promised in a tunnel"
+            )
         # promised streams are not open yet: RFC 9113 section 8.4.2 leaves their number to us
         self._admit(promised, self.open_inbound_streams + self._reserved_count)
         facts = self._check(promised, fields, Kind.REQUEST)
         if facts.method not in (b"GET", b"HEAD") or facts.content_length:
             # RFC 9113 section 8.4: safe, cacheable, without content
             raise _StreamError(promised, ErrorCodes.PROTOCOL_ERROR, "not a GET or HEAD")
+        # relies on H2Stream._authority: the :authority that the parent was sent with
+        if (b":authority", parent._authority) not in fields:
+            raise _StreamError(
+                promised, ErrorCodes.PROTOCOL_ERROR, "not of the authority of its parent"
+            )
         return [], self._begin_promised(frame, fields, facts)
 
     def _begin_promised(self, frame: PushPromiseFrame, fields: Fields, facts: Facts) -> list[Event]:
@@ -680,8 +707,9 @@ class Connection(H2Connection):
         if not machine.headers_received:
             raise _StreamError(stream_id, ErrorCodes.PROTOCOL_ERROR, "DATA before the response")
         try:
-            # relies on the window manager of h2's stream, which counts what the peer may send
-            stream._inbound_window_manager.window_consumed(length)
+            if length:
+                # relies on the window manager of h2's stream, which counts what the peer may send
+                stream._inbound_window_manager.window_consumed(length)
             stream.count(len(frame.data), "END_STREAM" in frame.flags)
         except FlowControlError as error:
             raise _StreamError(stream_id, ErrorCodes.FLOW_CONTROL_ERROR, str(error)) from None
@@ -697,11 +725,6 @@ class Connection(H2Connection):
     def mid_frame(self) -> bool:
         """Whether a frame or a header block has begun and not ended."""
         return self.incoming_buffer.mid_frame
-
-    @property
-    def awaits_ack(self) -> bool:
-        """Whether SETTINGS of ours are not acknowledged yet."""
-        return bool(self._unacked)
 
     def take_discarded(self) -> int:
         """Return, once, how many flow-controlled bytes came that no event tells about."""
@@ -823,6 +846,9 @@ class Connection(H2Connection):
         return self.open_outbound_streams + (0 if self.config.client_side else self._reserved_count)
 
     def _prepare_for_sending(self, frames: list[Frame]) -> None:
+        if self.failure is not None:
+            # nothing goes after the GOAWAY of a connection error (RFC 9113 section 5.4.1)
+            return
         if self.frame_log is not None:
             for frame in frames:
                 self.frame_log(">", frame)
@@ -893,5 +919,6 @@ class Connection(H2Connection):
 
     def take_closed(self) -> list[int]:
         """Return, once, the ids of the streams that have closed."""
+        self._open_streams(0)
         closed, self._closed = self._closed, []
         return closed

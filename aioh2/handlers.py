@@ -136,7 +136,7 @@ class StreamHandlers:
             if stream.failure is None:
                 raise
         except Exception as error:
-            if stream.failure is not None and isinstance(error, AIOH2Exception):
+            if _comes_with_the_end(error, stream):
                 self._log.info("the handler of stream %d ended: %s", stream.id, error)
             else:
                 self._log.error("the handler of stream %d failed", stream.id, exc_info=error)
@@ -155,6 +155,13 @@ class StreamHandlers:
         if task.cancelled():
             stream.reset(ErrorCodes.CANCEL)
         self._done(stream)
+
+
+def _comes_with_the_end(error: Exception, stream: H2Stream) -> bool:
+    """Whether an error only says that the stream, or its connection, has come to its end."""
+    if isinstance(error, ConnectionClosed) and stream.protocol.is_closing:
+        return True
+    return isinstance(error, AIOH2Exception) and stream.failure is not None
 
 
 def _only_passes_on(error: BaseException | None) -> bool:

@@ -12,6 +12,7 @@ from typing import Any
 from .config import Config
 from .exceptions import AIOH2Exception
 from .health import Health, Verdict
+from .stream import retrieve
 
 __all__ = ["Pings"]
 
@@ -78,6 +79,7 @@ class Pings:
         try:
             return await future
         finally:
+            retrieve(future)
             self._waiting.pop(payload, None)
             self._health.ping_forgotten(payload)
 
@@ -94,6 +96,7 @@ class Pings:
                 await asyncio.wait([future], timeout=limit)
             future.result()
         finally:
+            retrieve(future)
             if future in self._activity:
                 self._activity.remove(future)
             for payload in payloads:

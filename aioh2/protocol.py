@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
+import functools
 import itertools
 import logging
 import operator
@@ -42,6 +43,7 @@ from .headers import (
     Kind,
     check,
     decode,
+    encode,
     encode_request,
 )
 from .pings import Pings
@@ -193,7 +195,7 @@ class H2Protocol(asyncio.Protocol):
         self._held: set[H2Stream] = set()
 
         # Who waits to open a stream.
-        self._slots = Slots(self._free_slots, self._check_opens)
+        self._slots = Slots(self._free_slots)
         # Whether the peer's SETTINGS have come, and who waits for them.
         self._peer_ready = False
         self._opened: asyncio.Future[None] | None = None
@@ -206,6 +208,9 @@ class H2Protocol(asyncio.Protocol):
         self._pings: Pings | None = None
         # What may not take too long, likewise.
         self._watchdog: Watchdog | None = None
+        # SETTINGS that were sent, and those that were acknowledged.
+        self._settings_sent = 0
+        self._settings_acks = 0
         # What had come completely, and what the transport had taken, at the last look.
         self._units_seen = 0
         self._taken_seen = 0
@@ -228,7 +233,9 @@ class H2Protocol(asyncio.Protocol):
         self._tallies: list[_Tally] = []
         # The GOAWAY that the peer has sent.
         self._goaway: ConnectionClosed | None = None
-        # Whether anything is still sent or received.
+        # Whether events of one segment are being handled.
+        self._dispatching = False
+        # Whether nothing is sent or received any more.
         self._over = False
         self._close_reason: AIOH2Exception | None = None
         # Who waits for connection_lost.
@@ -285,7 +292,7 @@ class H2Protocol(asyncio.Protocol):
         self._conn.initiate(self._initial_settings(), window_size=self._window.size)
         if self.config.open_timeout is not None:
             self._open_timer = self._loop.call_later(self.config.open_timeout, self._open_expired)
-        self._watchdog.begin(Limit.SETTINGS_ACK)
+        self._watch_settings()
         self._watchdog.begin(Limit.IDLE)
         self._limit_age()
         self._flush()
@@ -299,6 +306,7 @@ class H2Protocol(asyncio.Protocol):
         self._pings.received()
         self._bytes_received += len(data)
         received = self._conn.receive(data)
+        self._dispatching = True
         try:
             for event in received:
                 self.event_received(event)
@@ -308,6 +316,8 @@ class H2Protocol(asyncio.Protocol):
             self._log.exception("event_received failed")
             self.close_connection(ErrorCodes.INTERNAL_ERROR)
             return
+        finally:
+            self._dispatching = False
         if self._conn.failure is not None:
             self._fail_connection()
         else:
@@ -409,7 +419,7 @@ class H2Protocol(asyncio.Protocol):
         headers = self._decode(event.headers)
         stream = self._add_stream(event.pushed_stream_id or 0, headers, local_ended=True)
         parent = self._streams.get(event.parent_stream_id or 0)
-        if parent is None:
+        if parent is None or parent.failure is not None:
             stream.reset()
         else:
             parent.feed_push(stream)
@@ -440,8 +450,9 @@ class H2Protocol(asyncio.Protocol):
             self._opened.set_result(None)
 
     def _settings_acked(self, event: events.SettingsAcknowledged) -> None:
-        if self._watchdog is not None and not self._conn.awaits_ack:
-            self._watchdog.end(Limit.SETTINGS_ACK)
+        if self._watchdog is not None:
+            self._settings_acks += 1
+            self._watchdog.end(Limit.SETTINGS_ACK, -self._settings_acks)
         change = event.changed_settings.get(SettingCodes.INITIAL_WINDOW_SIZE)
         if change is not None:
             for stream in self._streams.values():
@@ -682,8 +693,7 @@ class H2Protocol(asyncio.Protocol):
         # raises for values out of range, before anything changes
         Settings(client=self._client_side, initial_values=cast(Any, dict(settings)))
         self._conn.update_settings(dict(settings))
-        if self._watchdog is not None:
-            self._watchdog.begin(Limit.SETTINGS_ACK)
+        self._watch_settings()
         self._flush_soon()
 
     def close_connection(
@@ -740,7 +750,11 @@ class H2Protocol(asyncio.Protocol):
             return
         future = asyncio.get_running_loop().create_future()
         self._lost_waiters.append(future)
-        await future
+        try:
+            await future
+        finally:
+            if future in self._lost_waiters:
+                self._lost_waiters.remove(future)
 
     async def __aenter__(self) -> Self:
         return self
@@ -882,6 +896,8 @@ class H2Protocol(asyncio.Protocol):
     def withdraw(self, stream_id: int, future: asyncio.Future[None]) -> bool:
         """Take back what is not framed."""
         taken = self._sender.withdraw(stream_id, future)
+        if self._watchdog is not None and not self._sender.has_queued(stream_id):
+            self._watchdog.end(Limit.WINDOW, stream_id)
         self._sent()
         return taken
 
@@ -918,17 +934,20 @@ class H2Protocol(asyncio.Protocol):
 
     async def promise(self, stream_id: int, headers: HeaderInput) -> H2Stream:
         """Promise a push on a stream of the client's."""
-        fields = encode_request(headers, scheme=self.scheme, authority=self.authority)
+        parent = self.stream(stream_id)
+        asked = dict(encode(parent.request_headers))
+        fields = encode_request(
+            headers,
+            scheme=asked.get(b":scheme", b"http").decode(),
+            authority=asked.get(b":authority", asked.get(b"host", b"")).decode(),
+        )
         facts = check(fields, Kind.REQUEST)
         if facts.method not in (b"GET", b"HEAD"):
             raise ValueError(f"only GET and HEAD can be pushed, not {facts.method!r}")
         if self._client_side:
             raise NotSupported("a client cannot push")
-        parent = self.stream(stream_id)
-        self._check_pushes(parent)
-        await self._slots.acquire()
+        await self._slots.acquire(functools.partial(self._check_pushes, parent))
         try:
-            self._check_pushes(parent)
             promised = self._next_stream_id()
             self._conn.push_stream(stream_id, promised, fields)
             stream = self._add_stream(promised, self._decode(fields), remote_ended=True)
@@ -937,6 +956,7 @@ class H2Protocol(asyncio.Protocol):
         return stream
 
     def _check_pushes(self, parent: H2Stream) -> None:
+        self._check_opens()
         if not self._conn.remote_settings.enable_push:
             raise NotSupported("the peer does not want pushes (SETTINGS_ENABLE_PUSH is 0)")
         if parent.id % 2 == 0:
@@ -953,7 +973,7 @@ class H2Protocol(asyncio.Protocol):
             raise NotSupported("a server cannot start requests; push_stream promises them")
         fields = encode_request(headers, scheme=self.scheme, authority=self.authority)
         facts = check(fields, Kind.REQUEST, extended_connect=True)
-        await self._slots.acquire()
+        await self._slots.acquire(self._check_opens)
         try:
             if facts.protocol and not self._conn.remote_settings.enable_connect_protocol:
                 raise NotSupported("the peer does not offer extended CONNECT (RFC 8441)")
@@ -1032,9 +1052,15 @@ class H2Protocol(asyncio.Protocol):
         self._sender.drop(stream.id, error)
         stream.fail(error)
         self._stream_handlers.cancel(stream)
+        if not self._client_side:
+            # a push on it may wait for a slot
+            self._slots.recheck()
 
     def _settle(self) -> None:
         """Draw the consequences of what has just been received or sent."""
+        if self._dispatching:
+            # an end must not be settled before the events that go before it
+            return
         self._credit_connection(self._conn.take_discarded())
         for stream_id in self._conn.take_closed():
             stream = self._streams.pop(stream_id, None)
@@ -1164,6 +1190,13 @@ class H2Protocol(asyncio.Protocol):
                 self._begin_shutdown,
                 self.config.max_connection_age_grace,
             )
+
+    def _watch_settings(self) -> None:
+        """Note that SETTINGS wait for their acknowledgement (``open_timeout``)."""
+        if self._watchdog is not None:
+            self._settings_sent += 1
+            # below 0, where no stream's waits are
+            self._watchdog.begin(Limit.SETTINGS_ACK, -self._settings_sent)
 
     def _watch_frames(self) -> None:
         """Note whether a frame has begun and not ended (``frame_timeout``)."""
@@ -1425,6 +1458,7 @@ class H2Protocol(asyncio.Protocol):
         for stream in streams:
             self._fail_stream(stream, _for_stream(reason, retryable=stream in self._unwritten))
             self._retire(stream, aborted=True)
+        self._sender.end(reason)
         if self._pings is not None:
             self._pings.end(reason)
         if self._opened is not None and not self._opened.done():

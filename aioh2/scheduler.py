@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict
+from typing import Any
 
 import priority
 
@@ -103,11 +104,29 @@ class TreeScheduler:
             depends_on, weight, exclusive = 0, 16, False
         if not self._signal(stream_id):
             return
+        if depends_on not in self._nodes:
+            # it was the oldest, and has made room for this one
+            depends_on = 0
         try:
+            self._make_way(stream_id, depends_on)
             self._tree.reprioritize(stream_id, depends_on, weight, exclusive)
         except priority.PriorityLoop:
             # deeper than the package follows: the stream keeps the place it has
             return
+
+    def _make_way(self, stream_id: int, depends_on: int) -> None:
+        """Move a descendant that the stream is to depend on above it (RFC 7540 section 5.3.3).
+
+        The package does that itself, and leaves the descendant's children in two places.
+        Relies on ``PriorityTree._streams``: the nodes by id, with their parent and weight.
+        """
+        nodes: Any = self._tree._streams
+        ancestor = nodes[depends_on]
+        while ancestor.stream_id not in (0, stream_id):
+            ancestor = ancestor.parent
+        if ancestor.stream_id and depends_on != stream_id:
+            above = nodes[stream_id].parent.stream_id
+            self._tree.reprioritize(depends_on, above, nodes[depends_on].weight)
 
     def _signal(self, stream_id: int) -> bool:
         """Keep the stream in the tree for a signal's sake; False: there is no room."""

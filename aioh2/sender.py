@@ -23,7 +23,7 @@ __all__ = ["Sender"]
 class _Body:
     """One call's bytes, or the end of a stream, with who waits for it."""
 
-    __slots__ = ("data", "ends", "future", "trailers")
+    __slots__ = ("data", "ends", "future", "is_last", "trailers")
 
     def __init__(
         self,
@@ -39,6 +39,15 @@ class _Body:
         # and with which trailers.
         self.trailers = trailers
         self.future = future
+        # Whether it is the end alone.
+        self.is_last = not data
+
+    def fail(self, error: AIOH2Exception) -> None:
+        """Tell the caller that what is not framed will not be sent."""
+        if self.future.done():
+            return
+        cause = error.fresh()
+        self.future.set_exception(cause if self.is_last else SendException(bytes(self.data), cause))
 
 
 class Sender:
@@ -61,7 +70,7 @@ class Sender:
         # What waits to be framed, by stream, in the order of the calls.
         self._queues: dict[int, deque[_Body]] = {}
         # Framed, with a caller that waits until the transport takes writes again.
-        self._framed: list[tuple[int, asyncio.Future[None]]] = []
+        self._framed: list[tuple[int, _Body]] = []
         #: Whether the transport takes writes.
         self.writable = True
 
@@ -133,7 +142,7 @@ class Sender:
             self._frame_last(stream_id, trailers)
         for body in done:
             queue.popleft()
-            self._framed.append((stream_id, body.future))
+            self._framed.append((stream_id, body))
         if not queue:
             del self._queues[stream_id]
             self._scheduler.blocked(stream_id)
@@ -150,9 +159,9 @@ class Sender:
         if not self.writable or not self._framed:
             return
         framed, self._framed = self._framed, []
-        for _, future in framed:
-            if not future.done():
-                future.set_result(None)
+        for _, body in framed:
+            if not body.future.done():
+                body.future.set_result(None)
 
     @property
     def has_work(self) -> bool:
@@ -193,7 +202,7 @@ class Sender:
             # only the end is left, which needs no window
             last = queue.popleft()
             self._frame_last(stream_id, last.trailers)
-            self._framed.append((stream_id, last.future))
+            self._framed.append((stream_id, last))
         if not queue:
             del self._queues[stream_id]
             self._scheduler.blocked(stream_id)
@@ -202,21 +211,24 @@ class Sender:
     def drop(self, stream_id: int, error: AIOH2Exception | None) -> None:
         """The stream is over; where not cleanly, its callers get ``error`` and what is unsent."""
         self._scheduler.remove(stream_id)
-        if error is not None:
+        if error is not None and self._framed:
             self._release(error, stream_id)
         for body in self._queues.pop(stream_id, ()):
-            if body.future.done() or error is None:
-                continue
-            if body.data:
-                body.future.set_exception(SendException(bytes(body.data), error.fresh()))
-            else:
-                body.future.set_exception(error.fresh())
+            if error is not None:
+                body.fail(error)
 
     def _release(self, error: AIOH2Exception, stream_id: int) -> None:
         """Wake who waits only for the transport."""
-        for framed, future in self._framed:
-            if framed == stream_id and not future.done():
-                future.set_exception(SendException(b"", error.fresh()))
+        for framed, body in self._framed:
+            if framed == stream_id:
+                body.fail(error)
+        self._framed = [entry for entry in self._framed if entry[0] != stream_id]
+
+    def end(self, error: AIOH2Exception) -> None:
+        """The connection is over: nobody waits for the transport any more."""
+        framed, self._framed = self._framed, []
+        for _, body in framed:
+            body.fail(error)
 
     def has_queued(self, stream_id: int) -> bool:
         """Whether anything of the stream waits to be framed."""

@@ -18,13 +18,13 @@ __all__ = ["Slots"]
 class Slots:
     """The queue for slots under the peer's MAX_CONCURRENT_STREAMS (RFC 9113 section 5.1.2)."""
 
-    def __init__(self, free: Callable[[], int], check: Callable[[], None]) -> None:
+    def __init__(self, free: Callable[[], int]) -> None:
         # How many streams could be opened now; less than 0 when the limit was lowered.
         self._free = free
-        # Raises when no stream can be opened any more.
-        self._check = check
         # Who waits, by ticket, the lowest and next one first.
-        self._waiting: OrderedDict[int, asyncio.Future[None]] = OrderedDict()
+        self._waiting: OrderedDict[int, tuple[asyncio.Future[None], Callable[[], None]]] = (
+            OrderedDict()
+        )
         self._tickets = itertools.count()
         # Given, and not taken yet.
         self._reserved = 0
@@ -38,42 +38,43 @@ class Slots:
         """Slots that are free and not given to anybody."""
         return max(0, self._free() - self._reserved)
 
-    async def acquire(self) -> None:
+    async def acquire(self, check: Callable[[], None]) -> None:
         """Wait for a slot, which the caller must use before it awaits anything.
 
-        Raises what ``check`` or :meth:`fail` says. Cancelled, it gives the slot to the next.
+        ``check`` raises when no stream can be opened any more. Raises what it or :meth:`fail`
+        says. Cancelled, it gives the slot to the next.
         """
-        self._check()
+        check()
         if not self._waiting and self.available:
             return
         ticket = next(self._tickets)
-        await self._turn(ticket)
+        await self._turn(ticket, check)
         while self._free() <= 0:
             # the limit was lowered meanwhile: wait again, in the same place
-            await self._turn(ticket)
+            await self._turn(ticket, check)
 
-    async def _turn(self, ticket: int) -> None:
+    async def _turn(self, ticket: int, check: Callable[[], None]) -> None:
         future = asyncio.get_running_loop().create_future()
         last = next(reversed(self._waiting), ticket)
-        self._waiting[ticket] = future
+        self._waiting[ticket] = (future, check)
         if last > ticket:
             self._waiting = OrderedDict(sorted(self._waiting.items()))
         try:
             await future
         except asyncio.CancelledError:
-            if self._waiting.get(ticket) is future:
+            if self._waiting.get(ticket) == (future, check):
                 del self._waiting[ticket]
             elif not future.cancelled() and future.exception() is None:
                 self._reserved -= 1
                 self.grant()
             raise
         self._reserved -= 1
-        self._check()
+        check()
 
     def grant(self) -> None:
         """Give the free slots to those who wait."""
         while self._waiting and self.available:
-            _, future = self._waiting.popitem(last=False)
+            _, (future, _) = self._waiting.popitem(last=False)
             if not future.done():
                 self._reserved += 1
                 future.set_result(None)
@@ -81,6 +82,16 @@ class Slots:
     def fail(self, error: AIOH2Exception) -> None:
         """No stream can be opened any more: everybody who waits gets a copy of ``error``."""
         while self._waiting:
-            _, future = self._waiting.popitem(last=False)
+            _, (future, _) = self._waiting.popitem(last=False)
             if not future.done():
                 future.set_exception(error.fresh())
+
+    def recheck(self) -> None:
+        """Something has ended: who waits in vain since then gets what its ``check`` raises."""
+        for ticket, (future, check) in list(self._waiting.items()):
+            try:
+                check()
+            except AIOH2Exception as error:
+                del self._waiting[ticket]
+                if not future.done():
+                    future.set_exception(error)

@@ -77,6 +77,12 @@ class Owner(Protocol):
         """Promise a push."""
 
 
+def retrieve(future: asyncio.Future[Any]) -> None:
+    """Take note of an error that came in the moment in which its waiter was cancelled."""
+    if future.done() and not future.cancelled():
+        future.exception()
+
+
 class H2Stream:
     """One HTTP/2 stream, from HEADERS to END_STREAM or RST_STREAM (RFC 9113 section 5).
 
@@ -506,6 +512,7 @@ class H2Stream:
         try:
             await future
         except asyncio.CancelledError:
+            retrieve(future)
             if self._owner.withdraw(self.id, future) and ends:
                 self._local_ended = False
             raise

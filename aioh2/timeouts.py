@@ -34,7 +34,7 @@ class Timeouts:
 
     def __init__(self, limits: Mapping[Limit, float | None]) -> None:
         self._limits = limits
-        # When each wait began, by kind and stream (0: the connection), the oldest first.
+        # When each wait began, by kind and stream (0 and below: the connection), oldest first.
         self._began: dict[Limit, OrderedDict[int, float]] = {
             kind: OrderedDict() for kind, limit in limits.items() if limit is not None
         }
