@@ -50,6 +50,8 @@ class TreeScheduler:
 
     def ready(self, stream_id: int) -> None:
         """The stream has something that it may send now."""
+        if stream_id in self._queue:
+            return
         if stream_id in self._nodes or (self._signalled and self._insert(stream_id)):
             self._activate(stream_id, True)
         else:
@@ -58,10 +60,9 @@ class TreeScheduler:
     def blocked(self, stream_id: int) -> None:
         """The stream has nothing to send, or may not send it now."""
         self._queue.pop(stream_id, None)
-        if stream_id in self._signalled:
+        if stream_id in self._nodes:
+            # it keeps its place: who enters the tree anew comes before all who wait in it
             self._activate(stream_id, False)
-        else:
-            self._drop(stream_id)
 
     def remove(self, stream_id: int) -> None:
         """The stream is closed: forget it."""
@@ -104,9 +105,9 @@ class TreeScheduler:
             depends_on, weight, exclusive = 0, 16, False
         if not self._signal(stream_id):
             return
-        if depends_on not in self._nodes:
+        if depends_on and depends_on not in self._nodes:
             # it was the oldest, and has made room for this one
-            depends_on = 0
+            depends_on, weight, exclusive = 0, 16, False
         try:
             self._make_way(stream_id, depends_on)
             self._tree.reprioritize(stream_id, depends_on, weight, exclusive)
