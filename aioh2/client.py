@@ -134,10 +134,10 @@ async def _open(protocol: ProtocolT, create: Callable[[], Awaitable[Any]]) -> Pr
             await create()
             await protocol.wait_open()
     except BaseException as error:
-        protocol.close_connection()
+        protocol.abort()
         if isinstance(error, TimeoutError) and deadline.expired():
             raise HandshakeError(f"no HTTP/2 connection within {limit} s") from error
-        if isinstance(error, tls.SSLError) and "NO_APPLICATION_PROTOCOL" in str(error.reason):
+        if isinstance(error, tls.SSLError) and "no application protocol" in str(error):
             raise HandshakeError("the server does not offer ALPN 'h2'") from error
         raise
     return protocol

@@ -246,6 +246,7 @@ class H2Protocol(asyncio.Protocol):
         self._callback: ConnectedCallback | None = None
         # Where a server keeps its live connections.
         self._registry: set[H2Protocol] | None = None
+        self._is_wanted: Callable[[], bool] = lambda: True
 
         # Counters for stats.
         self._bytes_received = 0
@@ -273,9 +274,10 @@ class H2Protocol(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Begin: check ALPN, send preface and SETTINGS, call the handler."""
-        if self._over:
-            # it was closed before it was connected
-            transport.close()
+        if self._over or not self._is_wanted():
+            # it was closed before it was connected, or its server meanwhile
+            self.abort()
+            cast(asyncio.Transport, transport).abort()
             return
         self._transport = cast(asyncio.Transport, transport)
         self._loop = asyncio.get_running_loop()
@@ -649,9 +651,13 @@ class H2Protocol(asyncio.Protocol):
         if self._transport is not None and not self._over:
             self._handler.call(handler, self)
 
-    def register(self, live: set[H2Protocol]) -> None:
-        """Be in ``live`` from connection_made to connection_lost."""
+    def register(self, live: set[H2Protocol], is_open: Callable[[], bool]) -> None:
+        """Be in ``live`` from connection_made to connection_lost.
+
+        ``is_open``: whether its owner still wants the connection when it is made.
+        """
         self._registry = live
+        self._is_wanted = is_open
 
     async def wait_open(self) -> None:
         """Wait for the peer's SETTINGS; raise :class:`HandshakeError` when they do not come."""
@@ -715,6 +721,11 @@ class H2Protocol(asyncio.Protocol):
             return
         last = self._conn.go_away(error_code, debug_data or b"")
         self._close(ConnectionClosed(error_code, last, debug_data, "local"))
+
+    def abort(self) -> None:
+        """End at once and write nothing more, not even what was framed."""
+        if not self._over:
+            self._abort(ConnectionClosed(initiator="local", reason="it was aborted"))
 
     async def shutdown(self, grace: float | None = None) -> Drained:
         """Close gracefully; return what became of the streams in flight (RFC 9113 section 6.8).

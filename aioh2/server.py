@@ -24,11 +24,13 @@ class Server:
     exception leaves with it.
     """
 
-    def __init__(self, server: asyncio.Server, live: set[H2Protocol]) -> None:
+    def __init__(self, server: asyncio.Server, factory: _Factory) -> None:
         # What listens.
         self._server = server
-        # The connections, from connection_made to connection_lost.
-        self._live = live
+        # What makes the connections.
+        self._factory = factory
+        # They, from connection_made to connection_lost.
+        self._live = factory.live
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} sockets={self.sockets!r} connections={len(self._live)}>"
@@ -69,6 +71,7 @@ class Server:
         Returns what became of the streams that were in flight, over all connections.
         """
         self.close()
+        self._factory.is_open = False
         drained = await asyncio.gather(*(protocol.shutdown(grace) for protocol in self._live))
         await self.wait_closed()
         return Drained(sum(d.completed for d in drained), sum(d.aborted for d in drained))
@@ -86,6 +89,7 @@ class Server:
             await self.shutdown()
             return
         self.close()
+        self._factory.is_open = False
         live = list(self._live)
         for protocol in live:
             protocol.close_connection()
@@ -103,10 +107,12 @@ class _Factory:
         self._cls = cls
         self._config = config
         self.live: set[H2Protocol] = set()
+        # False from a shutdown on: who was accepted before, and comes later, is turned away.
+        self.is_open = True
 
     def __call__(self) -> H2Protocol:
         protocol = self._cls(client_side=False, config=self._config)
-        protocol.register(self.live)
+        protocol.register(self.live, lambda: self.is_open)
         protocol.set_handler(self._callback)
         return protocol
 
@@ -135,7 +141,7 @@ async def start_server(
         server = await loop.create_server(factory, host, port, ssl=ssl, **others)
     else:
         server = await _listen_on_one_port(factory, host, ssl, others)
-    return Server(server, factory.live)
+    return Server(server, factory)
 
 
 async def start_unix_server(
@@ -153,7 +159,7 @@ async def start_unix_server(
     _prepare_tls(ssl, Config.of(config, own), others)
     loop = asyncio.get_running_loop()
     server = await loop.create_unix_server(factory, path, ssl=ssl, **others)
-    return Server(server, factory.live)
+    return Server(server, factory)
 
 
 def _prepare_tls(ssl: Any, config: Config, options: dict[str, Any]) -> None:

@@ -105,6 +105,8 @@ class H2Stream:
         "_local_ended",
         "_owner",
         "_promises",
+        "_readers",
+        "_reading",
         "_remote_ended",
         "_response",
         "_started",
@@ -151,6 +153,9 @@ class H2Stream:
         self._buffered = 0
         # How many of them are spoken for by a read that waits for more: their credit is given.
         self._claimed = 0
+        # Whether a read is under way, and those whose turn comes after it.
+        self._reading = False
+        self._readers: deque[asyncio.Future[None]] = deque()
         # The peer's credit.
         self._window = ReceiveWindow(window_size)
         self._trailers: HeaderList = []
@@ -188,9 +193,9 @@ class H2Stream:
         ``"stream window"`` and ``"connection window"``: the peer has opened no window;
         ``"transport"``: it reads too slowly; ``"peer"``: it has sent nothing.
         """
-        if self._owner.has_queued(self.id):
+        if self._owner.has_queued(self.id) or not self._waiters:
             return self._owner.blocked_on(self.id)
-        return "peer" if self._waiters else None
+        return self._owner.blocked_on(self.id) or "peer"
 
     # --- responses and other headers ---------------------------------------------------
 
@@ -338,37 +343,33 @@ class H2Stream:
 
         A stream that was reset or lost raises :class:`StreamReset` or :class:`ConnectionClosed`
         after the bytes that came before it; a read of all raises at once, and they stay readable
-        in pieces. Cancelling it loses nothing.
+        in pieces. Cancelling it loses nothing. Reads of one stream go in the order of the calls.
         """
-        if size is None:
-            while not self._chunks:
-                if self._remote_ended:
-                    return b""
-                await self._wait_unless_failed(_Wait.BODY)
-            return self._take(len(self._chunks[0]) - self._head)
-        wanted = operator.index(size)
-        if wanted < -1:
+        wanted = None if size is None else operator.index(size)
+        if wanted is not None and wanted < -1:
             raise ValueError(f"size must be None, -1 or from 0 upwards, not {size}")
-        if wanted < 0:
-            wanted = sys.maxsize
-        while self._buffered < wanted and not self._remote_ended:
-            if self._failure is not None and self._buffered and size >= 0:
-                break
-            self._claim(wanted)
-            await self._wait_unless_failed(_Wait.BODY)
-        return self._take(min(wanted, self._buffered))
+        await self._begin_read()
+        try:
+            if wanted is None:
+                return await self._read_chunk()
+            await self._wait_for(wanted if wanted >= 0 else sys.maxsize, partial=wanted >= 0)
+            return self._take(min(wanted, self._buffered) if wanted >= 0 else self._buffered)
+        finally:
+            self._end_read()
 
     async def read_exactly(self, size: int) -> bytes:
         """Read ``size`` bytes; ``asyncio.IncompleteReadError`` where the body ends before.
 
         A reset or lost stream raises as in :meth:`read`, and the bytes before it stay readable.
         """
-        if size < 0:
+        if operator.index(size) < 0:
             raise ValueError(f"size must be from 0 upwards, not {size}")
-        while self._buffered < size and not self._remote_ended:
-            self._claim(size)
-            await self._wait_unless_failed(_Wait.BODY)
-        data = self._take(min(size, self._buffered))
+        await self._begin_read()
+        try:
+            await self._wait_for(size, partial=False)
+            data = self._take(min(size, self._buffered))
+        finally:
+            self._end_read()
         if len(data) < size:
             raise asyncio.IncompleteReadError(data, size)
         return data
@@ -551,6 +552,45 @@ class H2Stream:
     def _wake_all(self) -> None:
         for what in _Wait:
             self._wake(what)
+
+    async def _begin_read(self) -> None:
+        """Wait for the turn of this read."""
+        if not self._reading:
+            self._reading = True
+            return
+        future = asyncio.get_running_loop().create_future()
+        self._readers.append(future)
+        try:
+            await future
+        except asyncio.CancelledError:
+            if future in self._readers:
+                self._readers.remove(future)
+            else:
+                self._end_read()
+            raise
+
+    def _end_read(self) -> None:
+        while self._readers:
+            future = self._readers.popleft()
+            if not future.done():
+                future.set_result(None)
+                return
+        self._reading = False
+
+    async def _read_chunk(self) -> bytes:
+        while not self._chunks:
+            if self._remote_ended:
+                return b""
+            await self._wait_unless_failed(_Wait.BODY)
+        return self._take(len(self._chunks[0]) - self._head)
+
+    async def _wait_for(self, wanted: int, *, partial: bool) -> None:
+        """Wait for ``wanted`` bytes, or the end; ``partial``: or what came before a failure."""
+        while self._buffered < wanted and not self._remote_ended:
+            if self._failure is not None and self._buffered and partial:
+                return
+            self._claim(wanted)
+            await self._wait_unless_failed(_Wait.BODY)
 
     def _claim(self, wanted: int) -> None:
         """Give credit for bytes that a read holds on to, or it would wait for ever for more."""
