@@ -122,6 +122,16 @@ def _open_ended_transitions() -> dict[Any, Any]:
     return transitions
 
 
+class _SettingsFrame(SettingsFrame):
+    """hyperframe's, which writes no setting above 255."""
+
+    def serialize_body(self) -> bytes:
+        return b"".join(
+            code.to_bytes(2, "big") + value.to_bytes(4, "big")
+            for code, value in self.settings.items()
+        )
+
+
 class _ConnectionStateMachine(H2ConnectionStateMachine):
     """h2's, except that a GOAWAY does not close the connection (RFC 9113 section 6.8)."""
 
@@ -335,10 +345,12 @@ def _without_padding(raw: bytes, length: int, kind: int, flags: int) -> bytes:
 class Connection(H2Connection):
     """One HTTP/2 connection, without I/O. ``receive`` never raises for what a peer did.
 
-    Relies, beyond h2's public API, on the names ``_receive_*_frame``, ``_prepare_for_sending``,
-    ``_begin_new_stream``, ``_open_streams``, ``_terminate_connection``,
-    ``_local_settings_acked``, ``_stream_closed_by``, ``_closed_streams``, ``_data_to_send`` and
-    ``_inbound_flow_control_window_manager``.
+    Relies, beyond h2's public API, on these of its names: it overrides ``_receive_frame``, the
+    ``_receive_*_frame`` that ``_frame_dispatch_table`` leads to, ``_receive_naked_continuation``,
+    ``_prepare_for_sending``, ``_begin_new_stream``, ``_open_streams``, ``_terminate_connection``
+    and ``_local_settings_acked``; it calls ``_acknowledge_settings``, ``_stream_closed_by`` and
+    ``_stream_id_is_outbound``; it uses ``_closed_streams``, ``_data_to_send``, the windows in
+    ``_inbound_flow_control_window_manager`` and, of a stream, ``_inbound_window_manager``.
     """
 
     def __init__(self, config: H2Configuration | None = None) -> None:
@@ -396,7 +408,9 @@ class Connection(H2Connection):
 
     def update_settings(self, new_settings: dict[SettingCodes | int, int]) -> None:
         """Queue a SETTINGS frame; its values hold once the peer has acknowledged it."""
-        super().update_settings(new_settings)
+        self.state_machine.process_input(ConnectionInputs.SEND_SETTINGS)
+        self.local_settings.update(new_settings)
+        self._prepare_for_sending([_SettingsFrame(settings=dict(new_settings))])
         self._unacked.append(dict(new_settings))
 
     # --- receiving ---------------------------------------------------------------------
@@ -764,6 +778,9 @@ class Connection(H2Connection):
 
     def _receive_settings_frame(self, frame: SettingsFrame) -> _Handled:
         if "ACK" in frame.flags:
+            if not self._unacked:
+                # it acknowledges nothing
+                return [], []
             handled: _Handled = super()._receive_settings_frame(frame)
             return handled
         sizes = []
@@ -781,8 +798,6 @@ class Connection(H2Connection):
 
     def _local_settings_acked(self) -> dict[SettingCodes | int, ChangedSetting]:
         """Apply the oldest SETTINGS that were not acknowledged, and only those."""
-        if not self._unacked:
-            return {}
         acked = self._unacked.popleft()
         self.was_acked = True
         # Relies on Settings._settings: a deque for each setting, the value in force first.

@@ -79,11 +79,11 @@ _DEFAULT_PORT: Final = {b"http": b":80", b"https": b":443"}
 # --- out -----------------------------------------------------------------------------------
 
 
-def _to_bytes(what: str, text: object) -> bytes:
+def _to_bytes(what: str, text: object, encoding: str) -> bytes:
     if isinstance(text, bytes):
         return text
     if isinstance(text, str):
-        return text.encode("utf-8", "surrogateescape")
+        return text.encode(encoding, "surrogateescape")
     raise TypeError(f"a header {what} must be str or bytes, not {text!r}")
 
 
@@ -95,28 +95,29 @@ def _pairs(headers: HeaderInput) -> Iterable[object]:
     return headers
 
 
-def _field(pair: object) -> tuple[bytes, bytes]:
+def _field(pair: object, encoding: str) -> tuple[bytes, bytes]:
     if not isinstance(pair, (tuple, list)) or len(pair) != 2:
         raise TypeError(f"a header must be a pair of name and value, not {pair!r}")
-    name = _to_bytes("name", pair[0]).lower()
-    value = _to_bytes("value", pair[1]).strip(b" \t")
+    name = _to_bytes("name", pair[0], encoding).lower()
+    value = _to_bytes("value", pair[1], encoding).strip(b" \t")
     never = isinstance(pair, HeaderTuple) and not pair.indexable
     if never or name in _SENSITIVE or (name == b"cookie" and len(value) < _SHORT_COOKIE):
         return NeverIndexedHeaderTuple(name, value)
     return HeaderTuple(name, value)
 
 
-def encode(headers: HeaderInput) -> list[tuple[bytes, bytes]]:
+def encode(headers: HeaderInput, encoding: str | None = "utf-8") -> list[tuple[bytes, bytes]]:
     """Return ``headers`` as bytes, names in lower case, pseudo-headers first, in their order.
 
+    ``encoding``: of ``str``, so that what was decoded goes out as it came in; None as UTF-8.
     Raises ``TypeError`` for what is not a mapping or pairs of ``str`` or ``bytes``.
     """
-    fields = [_field(pair) for pair in _pairs(headers)]
+    fields = [_field(pair, encoding or "utf-8") for pair in _pairs(headers)]
     return [f for f in fields if f[0][:1] == b":"] + [f for f in fields if f[0][:1] != b":"]
 
 
 def encode_request(
-    headers: HeaderInput, *, scheme: str, authority: str | None
+    headers: HeaderInput, encoding: str | None = "utf-8", *, scheme: str, authority: str | None
 ) -> list[tuple[bytes, bytes]]:
     """Return a request's ``headers`` as bytes, with the pseudo-headers that are missing.
 
@@ -124,7 +125,7 @@ def encode_request(
     goes before it), ``:path`` is ``/``. A plain CONNECT gets no ``:scheme`` and no ``:path``
     (RFC 9113 section 8.5).
     """
-    fields = encode(headers)
+    fields = encode(headers, encoding)
     given = dict(reversed(fields))
     filled: list[tuple[bytes, bytes]] = []
     if b":method" not in given:

@@ -946,9 +946,11 @@ class H2Protocol(asyncio.Protocol):
     async def promise(self, stream_id: int, headers: HeaderInput) -> H2Stream:
         """Promise a push on a stream of the client's."""
         parent = self.stream(stream_id)
-        asked = dict(encode(parent.request_headers))
+        encoding = self.config.header_encoding
+        asked = dict(encode(parent.request_headers, encoding))
         fields = encode_request(
             headers,
+            encoding,
             scheme=asked.get(b":scheme", b"http").decode(),
             authority=asked.get(b":authority", asked.get(b"host", b"")).decode(),
         )
@@ -982,7 +984,9 @@ class H2Protocol(asyncio.Protocol):
     async def _open_stream(self, headers: HeaderInput, end_stream: bool) -> H2Stream:
         if not self._client_side:
             raise NotSupported("a server cannot start requests; push_stream promises them")
-        fields = encode_request(headers, scheme=self.scheme, authority=self.authority)
+        fields = encode_request(
+            headers, self.config.header_encoding, scheme=self.scheme, authority=self.authority
+        )
         facts = check(fields, Kind.REQUEST, extended_connect=True)
         await self._slots.acquire(self._check_opens)
         try:
@@ -1063,9 +1067,6 @@ class H2Protocol(asyncio.Protocol):
         self._sender.drop(stream.id, error)
         stream.fail(error)
         self._stream_handlers.cancel(stream)
-        if not self._client_side:
-            # a push on it may wait for a slot
-            self._slots.recheck()
 
     def _settle(self) -> None:
         """Draw the consequences of what has just been received or sent."""
@@ -1078,6 +1079,9 @@ class H2Protocol(asyncio.Protocol):
             if stream is not None:
                 self._retire(stream, aborted=False)
         self._slots.grant()
+        if len(self._slots) and not self._client_side:
+            # pushes, whose parents may have ended
+            self._slots.recheck()
         if not self._streams and self._watchdog is not None:
             self._watchdog.begin(Limit.IDLE)
         if self._draining and not self._streams and not self._over:

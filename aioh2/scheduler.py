@@ -25,7 +25,7 @@ class TreeScheduler:
     #: how deep the tree can get, and so the recursion of ``priority``.
     SIGNALS = 100
     #: Streams that may be in the tree at once; further ones take turns after it.
-    NODES = 400
+    NODES = 200
 
     def __init__(self) -> None:
         self._tree = priority.PriorityTree(maximum_streams=self.NODES)

@@ -134,7 +134,7 @@ class H2Stream:
         self.request_headers = request_headers
         # The protocol, as far as a stream needs it.
         self._owner = owner
-        # How headers are handed out.
+        # How headers that are str are encoded.
         self._encoding = encoding
 
         # Whether this side's final header section is out: a request is, from the beginning.
@@ -145,7 +145,7 @@ class H2Stream:
         # The final response.
         self._response: HeaderList | None = None
         # Interim responses that nobody has taken.
-        self._informational: deque[HeaderList] = deque()
+        self._informational: list[HeaderList] = []
         # Body bytes that nobody has taken, a chunk for each DATA frame; how many of the first
         # chunk are taken already, and how many bytes there are.
         self._chunks: deque[bytes] = deque()
@@ -155,12 +155,12 @@ class H2Stream:
         self._claimed = 0
         # Whether a read is under way, and those whose turn comes after it.
         self._reading = False
-        self._readers: deque[asyncio.Future[None]] = deque()
+        self._readers: list[asyncio.Future[None]] = []
         # The peer's credit.
         self._window = ReceiveWindow(window_size)
         self._trailers: HeaderList = []
         # Promised streams that nobody has taken.
-        self._promises: deque[H2Stream] = deque()
+        self._promises: list[H2Stream] = []
         # Whether the peer has ended its side cleanly.
         self._remote_ended = remote_ended
         # What ended the stream otherwise, as a template for those who ask.
@@ -207,7 +207,7 @@ class H2Stream:
         :class:`StreamReset` or :class:`ConnectionClosed` where the peer or the connection has
         ended the stream.
         """
-        fields = encode(headers)
+        fields = encode(headers, self._encoding)
         status = check(fields, Kind.RESPONSE).status or 0
         if status < 200 and end_stream:
             raise ValueError(f"an interim response ({status}) cannot end the stream")
@@ -242,7 +242,7 @@ class H2Stream:
             if self._response is not None:
                 return None
             await self._wait_unless_failed(_Wait.HEADERS)
-        return self._informational.popleft()
+        return self._informational.pop(0)
 
     async def recv_trailers(self) -> HeaderList:
         """Wait for the peer's end of the stream and return its trailers, ``[]`` if none.
@@ -272,7 +272,7 @@ class H2Stream:
             if self._remote_ended:
                 return None
             await self._wait_unless_failed(_Wait.PUSH)
-        return self._promises.popleft()
+        return self._promises.pop(0)
 
     # --- sending -----------------------------------------------------------------------
 
@@ -299,7 +299,7 @@ class H2Stream:
         Waits and cancels as :meth:`send_data`; raises as :meth:`end`, and ``ValueError`` for
         malformed headers. Empty trailers end the stream without any.
         """
-        fields = encode(headers)
+        fields = encode(headers, self._encoding)
         check(fields, Kind.TRAILERS)
         self._check_ending()
         self._local_ended = True
@@ -571,7 +571,7 @@ class H2Stream:
 
     def _end_read(self) -> None:
         while self._readers:
-            future = self._readers.popleft()
+            future = self._readers.pop(0)
             if not future.done():
                 future.set_result(None)
                 return
