@@ -21,10 +21,10 @@ class TreeScheduler:
     equal siblings, and the next one is simply the one that has waited longest.
     """
 
-    #: Streams that signals may keep in the tree, of which the oldest is forgotten. It also bounds
-    #: how deep the tree can get, and so the recursion of ``priority``.
+    #: Streams that signals may keep in the tree, of which the oldest is forgotten.
     SIGNALS = 100
-    #: Streams that may be in the tree at once; further ones take turns after it.
+    #: Streams that may be in the tree at once; further ones take turns beside it. It bounds how
+    #: deep the tree can get, and so the recursion of ``priority``.
     NODES = 200
 
     def __init__(self) -> None:
