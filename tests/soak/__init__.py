@@ -1,0 +1,1 @@
+"""Runs that take longer than tests may: each is a script with a ``main(argv)``."""

@@ -1,0 +1,431 @@
+"""The order of the rooms, what they import at run time, what is public, and what of h2 is private.
+
+All of it is read from the sources or asked of the installed packages, so that a new room, a new
+name or a new release of h2 cannot slip in unseen.
+"""
+
+from __future__ import annotations
+
+import ast
+import collections
+import fnmatch
+import importlib
+import importlib.metadata
+import inspect
+import io
+import json
+import os
+import pathlib
+import re
+import subprocess
+import sys
+import tokenize
+import tomllib
+import unittest
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import h2.connection
+import h2.frame_buffer
+import h2.settings
+import h2.stream
+import h2.windows
+import hpack
+import priority
+from h2.config import H2Configuration
+
+import aioh2
+import aioh2.codec
+import aioh2.connection
+import aioh2.exceptions
+import aioh2.scheduler
+
+REPOSITORY = pathlib.Path(__file__).parents[1]
+FOLDER = pathlib.Path(aioh2.__file__).parent
+SOURCES = {path.stem: path.read_text(encoding="utf-8") for path in FOLDER.glob("*.py")}
+
+#: The rooms from the lowest to the highest: one imports from those in lower rows only.
+ORDER = (
+    {"exceptions"},
+    {"config"},
+    {"headers", "flow", "guards", "health", "scheduler", "codec"},
+    {"connection"},
+    {"stream"},
+    {"sender"},
+    {"protocol"},
+    {"client", "server"},
+    {"testing"},
+)
+RANK = {name: rank for rank, row in enumerate(ORDER) for name in row}
+#: The package itself hands out what is public: it may import any room, and no room imports it.
+PACKAGE = "__init__"
+
+DEPENDENCIES = {"h2", "hpack", "hyperframe", "priority"}
+
+#: What the design calls public, by the room where it is.
+PUBLIC = {
+    "client": {"open_connection", "open_unix_connection"},
+    "server": {"Server", "start_server", "start_unix_server"},
+    "protocol": {"Drained", "H2Protocol"},
+    "stream": {"H2Stream"},
+    "scheduler": {"Priority"},
+    "headers": {"HeaderInput", "HeaderList"},
+    "config": {"Config"},
+    "exceptions": {
+        "AIOH2Exception",
+        "ConnectionClosed",
+        "HandshakeError",
+        "NotSupported",
+        "SendException",
+        "StreamClosed",
+        "StreamReset",
+    },
+}
+#: Public, and promised to come; they may be missing until then.
+PLANNED = {"Priority"}
+
+
+# --- imports -------------------------------------------------------------------------------
+
+
+def imports(source: str) -> Iterator[tuple[str, bool]]:
+    """Every module that ``source`` imports, those in functions and for types too.
+
+    Yields rooms as ``".name"`` and other packages by their first name, and whether it is an
+    import at run time.
+    """
+    tree = ast.parse(source)
+    for_types = {
+        id(inner)
+        for node in ast.walk(tree)
+        if isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test)
+        for statement in node.body
+        for inner in ast.walk(statement)
+    }
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            names = [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            module = "." * node.level + (node.module or "")
+            whole = module in (".", "aioh2")
+            names = [f"{module.rstrip('.')}.{a.name}" for a in node.names] if whole else [module]
+        else:
+            continue
+        for name in names:
+            yield _room_or_package(name), id(node) not in for_types
+
+
+def _room_or_package(name: str) -> str:
+    first, _, rest = name.partition(".")
+    if first not in ("", "aioh2"):
+        return first
+    room = rest.partition(".")[0]
+    return f".{room}" if room in SOURCES or room in RANK else f".{PACKAGE}"
+
+
+class TestArrows(unittest.TestCase):
+    def test_every_module_has_its_place(self) -> None:
+        """Whoever adds a room has to say between which others it stands."""
+        self.assertEqual(sorted(SOURCES.keys() - RANK.keys() - {PACKAGE}), [])
+
+    def test_every_room_has_one_place(self) -> None:
+        self.assertEqual(len(RANK), sum(len(row) for row in ORDER))
+
+    def test_imports_run_one_way(self) -> None:
+        for name, source in SOURCES.items():
+            for target in {room[1:] for room, _ in imports(source) if room.startswith(".")}:
+                if name in RANK and target in RANK:
+                    with self.subTest(f"{name} imports {target}"):
+                        self.assertLess(RANK[target], RANK[name])
+
+    def test_no_room_imports_the_package(self) -> None:
+        for name, source in SOURCES.items():
+            with self.subTest(name):
+                self.assertNotIn(f".{PACKAGE}", {module for module, _ in imports(source)})
+
+    def test_how_imports_are_read(self) -> None:
+        for source, expected in [
+            ("import os.path", {("os", True)}),
+            ("import h2.events as events, asyncio", {("h2", True), ("asyncio", True)}),
+            ("from h2.errors import ErrorCodes", {("h2", True)}),
+            ("from .flow import ReceiveWindow", {(".flow", True)}),
+            ("from . import flow, headers", {(".flow", True), (".headers", True)}),
+            ("from . import H2Protocol", {(".__init__", True)}),
+            ("import aioh2", {(".__init__", True)}),
+            ("import aioh2.flow", {(".flow", True)}),
+            ("from aioh2 import flow", {(".flow", True)}),
+            ("from aioh2 import H2Protocol", {(".__init__", True)}),
+            ("from aioh2.flow import ReceiveWindow", {(".flow", True)}),
+            ("def f():\n    from .flow import ReceiveWindow", {(".flow", True)}),
+            ("if TYPE_CHECKING:\n    from .flow import ReceiveWindow", {(".flow", False)}),
+            (
+                "if typing.TYPE_CHECKING:\n    import foo\nelse:\n    import bar",
+                {("foo", False), ("bar", True)},
+            ),
+        ]:
+            with self.subTest(source):
+                self.assertEqual({*imports(source)}, expected)
+
+
+class TestRunTime(unittest.TestCase):
+    def test_only_what_is_declared_is_imported(self) -> None:
+        allowed = DEPENDENCIES | sys.stdlib_module_names
+        for name, source in SOURCES.items():
+            for module in {module for module, runs in imports(source) if runs}:
+                if not module.startswith("."):
+                    with self.subTest(f"{name} imports {module}"):
+                        self.assertIn(module, allowed)
+
+    def test_only_what_is_declared_is_loaded(self) -> None:
+        """In a process of its own, where no test has loaded anything."""
+        script = (
+            "import importlib, json, sys; before = {*sys.modules}\n"
+            f"for name in {sorted(SOURCES)!r}: importlib.import_module(f'aioh2.{{name}}')\n"
+            "print(json.dumps([*{name.partition('.')[0] for name in {*sys.modules} - before}]))"
+        )
+        done = subprocess.run(
+            [sys.executable, "-c", script],
+            env={**os.environ, "PYTHONPATH": str(FOLDER.parent)},
+            stdout=subprocess.PIPE,
+            check=True,
+        )
+        loaded = {*json.loads(done.stdout)} - sys.stdlib_module_names
+        self.assertEqual(loaded, {"aioh2", *DEPENDENCIES})
+
+    def test_the_declared_dependencies_are_these(self) -> None:
+        project = tomllib.loads((REPOSITORY / "pyproject.toml").read_text(encoding="utf-8"))
+        names = {re.split(r"[^a-z0-9]", line)[0] for line in project["project"]["dependencies"]}
+        self.assertEqual(names, DEPENDENCIES)
+
+
+# --- what is public ------------------------------------------------------------------------
+
+
+class TestPublic(unittest.TestCase):
+    def test_all_is_sorted_and_without_repetition(self) -> None:
+        self.assertEqual(aioh2.__all__, sorted({*aioh2.__all__}))
+
+    def test_every_name_can_be_imported(self) -> None:
+        for name in aioh2.__all__:
+            with self.subTest(name):
+                self.assertTrue(hasattr(aioh2, name))
+
+    def test_what_the_design_names_is_there(self) -> None:
+        for room, names in PUBLIC.items():
+            module = importlib.import_module(f"aioh2.{room}")
+            for name in sorted(names):
+                if name in PLANNED and not hasattr(module, name):
+                    continue
+                with self.subTest(name):
+                    self.assertIn(name, aioh2.__all__)
+                    self.assertIs(getattr(aioh2, name), getattr(module, name))
+
+    def test_every_error_is_public(self) -> None:
+        errors = {
+            name
+            for name, value in vars(aioh2.exceptions).items()
+            if isinstance(value, type) and issubclass(value, Exception)
+        }
+        self.assertLessEqual(errors, {*aioh2.__all__})
+
+    def test_a_room_that_hands_something_out_calls_it_public_itself(self) -> None:
+        for node in ast.walk(ast.parse(SOURCES[PACKAGE])):
+            if isinstance(node, ast.ImportFrom) and node.level:
+                module = importlib.import_module(f"aioh2.{node.module}")
+                for alias in node.names:
+                    with self.subTest(f"{node.module}.{alias.name}"):
+                        self.assertIn(alias.name, module.__all__)
+
+    def test_every_room_says_what_is_its_own(self) -> None:
+        for name in SOURCES.keys() - {PACKAGE}:
+            module = importlib.import_module(f"aioh2.{name}")
+            with self.subTest(name):
+                for public in module.__all__:
+                    self.assertTrue(hasattr(module, public), public)
+
+
+# --- what is private to others ------------------------------------------------------------
+
+Kind = type | tuple[str, ...]
+
+#: The private names that are relied on: the class that has them, and what each is there,
+#: the names of a method's parameters or the type of an attribute.
+PRIVATE: dict[type, dict[str, Kind]] = {
+    h2.connection.H2ConnectionStateMachine: {"_transitions": dict},
+    h2.connection.H2Connection: {
+        "_acknowledge_settings": (),
+        "_begin_new_stream": ("stream_id", "allowed_ids"),
+        "_closed_streams": dict,
+        "_data_to_send": bytearray,
+        "_frame_dispatch_table": dict,
+        "_inbound_flow_control_window_manager": h2.windows.WindowManager,
+        "_local_settings_acked": (),
+        "_open_streams": ("remainder",),
+        "_prepare_for_sending": ("frames",),
+        "_receive_data_frame": ("frame",),
+        "_receive_frame": ("frame",),
+        "_receive_goaway_frame": ("frame",),
+        "_receive_headers_frame": ("frame",),
+        "_receive_naked_continuation": ("frame",),
+        "_receive_priority_frame": ("frame",),
+        "_receive_push_promise_frame": ("frame",),
+        "_receive_rst_stream_frame": ("frame",),
+        "_receive_settings_frame": ("frame",),
+        "_receive_window_update_frame": ("frame",),
+        "_stream_closed_by": ("stream_id",),
+        "_stream_id_is_outbound": ("stream_id",),
+        "_terminate_connection": ("error_code",),
+    },
+    h2.frame_buffer.FrameBuffer: {
+        "_data": bytearray,
+        "_headers_buffer": list,
+        "_update_header_buffer": ("f",),
+    },
+    h2.settings.Settings: {"_settings": dict},
+    h2.stream.H2Stream: {"_inbound_window_manager": h2.windows.WindowManager},
+    hpack.Encoder: {"_encode_table_size_change": ()},
+    priority.PriorityTree: {"_streams": dict},
+}
+MAKERS: dict[type, Callable[[], object]] = {
+    h2.connection.H2Connection: lambda: h2.connection.H2Connection(H2Configuration()),
+    h2.stream.H2Stream: lambda: h2.stream.H2Stream(1, H2Configuration(), 65_535, 65_535),
+}
+PRIVATE_NAMES = {name for names in PRIVATE.values() for name in names}
+#: The rooms that may rely on such: of h2, of hpack, of priority.
+INSIDERS = {
+    "connection": aioh2.connection,
+    "codec": aioh2.codec,
+    "scheduler": aioh2.scheduler,
+}
+
+
+def is_private(name: str) -> bool:
+    return name.startswith("_") and not name.endswith("__")
+
+
+def names_made_in(source: str) -> set[str]:
+    """The private names that ``source`` defines, of modules and classes, or sets on ``self``."""
+    tree, made = ast.parse(source), set[str]()
+    assigned = {
+        id(part)
+        for node in ast.walk(tree)
+        if isinstance(node, (ast.Assign, ast.AnnAssign))
+        for target in (node.targets if isinstance(node, ast.Assign) else [node.target])
+        for part in ast.walk(target)
+    }
+    for node in ast.walk(tree):
+        if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)):
+            made.add(node.name)
+        elif isinstance(node, (ast.Name, ast.Attribute)) and id(node) in assigned:
+            if isinstance(node, ast.Name):
+                made.add(node.id)
+            elif ast.unparse(node.value) == "self":
+                made.add(node.attr)
+    return {name for name in made if is_private(name)}
+
+
+def names_used_in(source: str) -> set[str]:
+    """The private names that ``source`` asks any object for."""
+    nodes = [node for node in ast.walk(ast.parse(source)) if isinstance(node, ast.Attribute)]
+    return {node.attr for node in nodes if is_private(node.attr)}
+
+
+def names_overridden_in(module: Any) -> set[str]:
+    """The private names of other packages that classes of ``module`` have made their own."""
+    overridden = set[str]()
+    for kind in vars(module).values():
+        if not isinstance(kind, type) or kind.__module__ != module.__name__:
+            continue
+        for base in kind.__mro__[1:]:
+            if base.__module__.partition(".")[0] in DEPENDENCIES:
+                theirs = {*vars(base), *vars(MAKERS[base]() if base in MAKERS else base)}
+                overridden |= theirs & names_made_in(inspect.getsource(kind))
+    return overridden
+
+
+def documented_in(source: str) -> list[str]:
+    """The private names, or patterns of them, in the comments and docstrings of ``source``."""
+    text = [
+        token.string
+        for token in tokenize.generate_tokens(io.StringIO(source).readline)
+        if token.type == tokenize.COMMENT
+    ]
+    documented = (ast.Module, ast.ClassDef, ast.FunctionDef)
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, documented):
+            text.append(ast.get_docstring(node) or "")
+    return re.findall(r"(?<![a-z0-9])_[a-z_*]+", "\n".join(text))
+
+
+class TestPrivateNames(unittest.TestCase):
+    def test_the_installed_release_has_them(self) -> None:
+        for owner, names in PRIVATE.items():
+            instance: Any = MAKERS.get(owner, owner)()
+            package = owner.__module__.partition(".")[0]
+            release = f"{package} {importlib.metadata.version(package)}"
+            for name, kind in names.items():
+                where = f"{release}: {owner.__name__}.{name}"
+                with self.subTest(where):
+                    self.assertTrue(hasattr(instance, name), f"{where} is gone")
+                    found = getattr(instance, name)
+                    if isinstance(kind, type):
+                        self.assertIsInstance(found, kind, f"{where} has another type")
+                    else:
+                        self.assertTrue(inspect.ismethod(found), f"{where} is no method")
+                        self.assertEqual(
+                            tuple(inspect.signature(found).parameters),
+                            kind,
+                            f"{where} has other parameters",
+                        )
+
+    def test_transitions_map_a_state_and_an_input_to_a_function_and_a_state(self) -> None:
+        machine = h2.connection.H2ConnectionStateMachine
+        state = h2.connection.ConnectionState
+        given = h2.connection.ConnectionInputs
+        for goaway in (given.SEND_GOAWAY, given.RECV_GOAWAY):
+            self.assertEqual(machine._transitions[state.CLIENT_OPEN, goaway], (None, state.CLOSED))
+        for (before, input_), (function, after) in machine._transitions.items():
+            self.assertIsInstance(before, state)
+            self.assertIsInstance(input_, given)
+            self.assertTrue(function is None or callable(function))
+            self.assertIsInstance(after, state)
+
+    def test_settings_are_queues_with_the_value_in_force_first(self) -> None:
+        settings = h2.settings.Settings(initial_values={h2.settings.SettingCodes.ENABLE_PUSH: 1})
+        for queue in settings._settings.values():
+            self.assertIsInstance(queue, collections.deque)
+        settings[h2.settings.SettingCodes.ENABLE_PUSH] = 0
+        self.assertEqual([*settings._settings[h2.settings.SettingCodes.ENABLE_PUSH]], [1, 0])
+
+    def test_frames_are_dispatched_to_methods_that_can_be_overridden(self) -> None:
+        connection = aioh2.connection.Connection(H2Configuration())
+        for frame, method in connection._frame_dispatch_table.items():
+            with self.subTest(frame.__name__):
+                self.assertEqual(method, getattr(connection, method.__name__))
+
+    def test_the_table_above_is_what_is_used(self) -> None:
+        used = set[str]()
+        for name, module in INSIDERS.items():
+            made = names_made_in(SOURCES[name])
+            used |= (names_used_in(SOURCES[name]) - made) | names_overridden_in(module)
+        self.assertEqual(sorted(used), sorted(PRIVATE_NAMES))
+
+    def test_each_has_a_word_on_what_is_relied_on(self) -> None:
+        words = [word for name in INSIDERS for word in documented_in(SOURCES[name])]
+        for name in sorted(PRIVATE_NAMES):
+            with self.subTest(name):
+                self.assertTrue(
+                    any(fnmatch.fnmatchcase(name, word) for word in words),
+                    f"neither a comment nor a docstring names {name}",
+                )
+
+    def test_no_other_room_uses_any(self) -> None:
+        ours = set[str]().union(*map(names_made_in, SOURCES.values())) - PRIVATE_NAMES
+        for name in SOURCES.keys() - INSIDERS.keys():
+            with self.subTest(name):
+                foreign = names_used_in(SOURCES[name]) - names_made_in(SOURCES[name]) - ours
+                self.assertEqual(sorted(foreign), [])
+
+
+if __name__ == "__main__":
+    unittest.main()
