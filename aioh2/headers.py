@@ -288,9 +288,10 @@ def _check_target(pseudo: Mapping[bytes, bytes], method: bytes, host: bytes | No
     if web and path[:1] != b"/" and not (path == b"*" and method == b"OPTIONS"):
         raise Malformed(f"':path' must start with '/' (or be '*' for OPTIONS), not {path!r}")
     authority = pseudo.get(b":authority", host)
-    if authority is None:
+    if authority is not None:
+        _check_authority(authority, host, scheme.lower())
+    elif web:
         raise Malformed("neither pseudo-header ':authority' nor field 'host' is there")
-    _check_authority(authority, host, scheme.lower())
 
 
 def _check_authority(authority: bytes, host: bytes | None, scheme: bytes) -> None:

@@ -417,6 +417,9 @@ class TestPreface(Conformance):
                 first = await peer.frames()
                 self.assertIsInstance(first[0], SettingsFrame)
                 self.assertNotIn("ACK", first[0].flags)
+                # section 6.5.2: a server does not set ENABLE_PUSH
+                push = first[0].settings.get(SettingCodes.ENABLE_PUSH)
+                self.assertEqual(push, 0 if client else None)
                 peer.lose()
 
     async def test_every_wrong_octet(self) -> None:
@@ -1487,7 +1490,11 @@ class TestErrorHandling(Conformance):
         peer = Peer(Resetting(False))
         peer.protocol.connection_made(peer.transport)
         server = Server(self, peer)
-        server.send(PREFACE, setting(), headers(1), headers(3), window_update(0, 0))
+        server.send(PREFACE, setting(), raw(SETTINGS, ACK))
+        # each of these streams has ended by the time its request is handled
+        server.send(headers(1), rst_stream(1), headers(3), window_update(3, 0), headers(5))
+        self.assertEqual(resets(await server.frames()), [(3, PROTOCOL_ERROR), (5, CANCEL)])
+        server.send(headers(7), window_update(0, 0))
         ends = await server.frames(GoAwayFrame)
         self.assertEqual([f.error_code for f in ends], [PROTOCOL_ERROR])
 
@@ -1803,6 +1810,19 @@ class TestRstStreamFrame(Conformance):
             await waiting
         self.assertTrue(caught.exception.retryable)
 
+    async def test_nothing_follows(self) -> None:
+        server = await self.server()
+        server.send(headers(1))
+        await server.request(1)
+        await server.protocol.start_response(1, RESPONSE)
+        sending = await self.waiting(server.protocol.send_data(1, b"x" * 100_000))
+        await server.frames()
+        server.send(rst_stream(1), window_update(0, 100_000))
+        self.assertEqual(await server.frames(), [])
+        with self.assertRaises(aioh2.SendException):
+            await sending
+        await server.exchange()
+
     async def test_no_error_after_a_complete_response(self) -> None:
         """Section 8.1: the response is kept."""
         client = await self.client()
@@ -2059,6 +2079,24 @@ class TestGoAway(Conformance):
     async def test_with_debug_data(self) -> None:
         server = await self.server()
         server.send(opening(1), goaway(0, ENHANCE_YOUR_CALM, b"\x00\xff" * 1000), data(1, end=True))
+        await server.answers(1)
+
+    async def test_pushes_above(self) -> None:
+        server = await self.server()
+        server.send(opening(1))
+        for stream_id in (2, 4):
+            await server.protocol.push_stream(1, REQUEST)
+            await server.protocol.start_response(stream_id, RESPONSE)
+        server.send(goaway(2))
+        await server.frames()
+        with self.assertRaises(aioh2.SendException) as caught:
+            await server.protocol.send_data(4, b"abc")
+        self.assertIsInstance(caught.exception.__cause__, aioh2.ConnectionClosed)
+        await server.protocol.send_data(2, b"abc", end_stream=True)
+        with self.assertRaises(aioh2.ConnectionClosed):
+            await server.protocol.push_stream(1, REQUEST)
+        self.assertEqual([(f.stream_id, f.data) for f in await server.frames()], [(2, b"abc")])
+        server.send(data(1, end=True))
         await server.answers(1)
 
     async def test_frames_beyond_ours(self) -> None:
@@ -2377,6 +2415,16 @@ class TestFlowControl(Conformance):
         self.assertEqual(len(await server.protocol.read_stream(1)), 1000)
         updates = [f for f in await server.frames(WindowUpdateFrame) if f.stream_id]
         self.assertEqual([(f.stream_id, f.window_increment) for f in updates], [(1, 1000)])
+
+    async def test_no_credit_for_a_stream_that_has_ended(self) -> None:
+        """Section 5.1: nothing but PRIORITY is sent on a closed stream."""
+        for end in (data(1, b"", end=True), rst_stream(1)):
+            server = await self.server(initial_window_size=1000)
+            server.send(opening(1), data(1, b"x" * 1000), end)
+            await server.request(1)
+            self.assertEqual(len(await server.protocol.read_stream(1)), 1000)
+            updates = await server.frames(WindowUpdateFrame)
+            self.assertEqual([f.stream_id for f in updates if f.stream_id], [])
 
 
 # --- 8 -------------------------------------------------------------------------------------

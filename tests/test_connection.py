@@ -300,9 +300,10 @@ class TestUpdateSettings(ConnectionCase):
 
     def test_ack_of_nothing(self) -> None:
         made = self.server()
-        (event,) = made.receive(raw(SETTINGS, ACK))
-        assert isinstance(event, events.SettingsAcknowledged)
-        self.assertEqual(event.changed_settings, {})
+        self.assert_ignored(made, raw(SETTINGS, ACK))
+        made.update_settings({self.WINDOW: 10})
+        self.assertEqual(kinds(made.receive(raw(SETTINGS, ACK) * 2)), ["SettingsAcknowledged"])
+        self.assertEqual(made.local_settings[self.WINDOW], 10)
 
     def test_empty(self) -> None:
         made = self.server()
@@ -505,7 +506,7 @@ class TestFrameBuffer(unittest.TestCase):
             raw(HEADERS, PADDED, 1, b"\x02a"),
             raw(HEADERS, PADDED | PRIORITIZED, 1, b"\x01" + bytes(5)),
             raw(PUSH_PROMISE, PADDED, 1, b"\x01" + u32(2)),
-            raw(PUSH_PROMISE, 0, 1, u32(3)),
+            raw(PUSH_PROMISE, END_HEADERS, 1, u32(3)),
             raw(PRIORITY, 0, 0, b"1234"),
             window_update(0, 0),
             raw(HEADERS, 0, 1) + data(1),
@@ -513,6 +514,26 @@ class TestFrameBuffer(unittest.TestCase):
         ):
             with self.subTest(frame=frame):
                 self.fails(frame, ProtocolError, code)
+
+    def test_padding(self) -> None:
+        for frame, attribute, expected in (
+            (raw(DATA, PADDED, 1, b"\x02abc\0\0"), "data", b"abc"),
+            (raw(DATA, PADDED, 1, b"\x02\0\0"), "data", b""),
+            (raw(HEADERS, PADDED | END_HEADERS, 1, b"\x02abc\0\0"), "data", b"abc"),
+            (raw(HEADERS, PADDED | END_HEADERS, 1, b"\x02\0\0"), "data", b""),
+            (
+                raw(HEADERS, PADDED | PRIORITIZED | END_HEADERS, 1, b"\x01" + bytes(6)),
+                "stream_weight",
+                0,
+            ),
+            (raw(PUSH_PROMISE, PADDED | END_HEADERS, 1, b"\x01" + u32(2) + b"a\0"), "data", b"a"),
+            # a flag without meaning
+            (raw(PING, PADDED, 0, b"\xff2345678"), "opaque_data", b"\xff2345678"),
+        ):
+            with self.subTest(frame=frame):
+                made = self.begun()
+                made.add_data(frame)
+                self.assertEqual(getattr(next(made), attribute), expected)
 
     def test_reserved_bit_of_a_promise(self) -> None:
         for flags, prefix in ((END_HEADERS, b""), (END_HEADERS | PADDED, b"\x00")):
@@ -837,7 +858,8 @@ class TestPushes(ConnectionCase):
         self.assert_ignored(made, headers(2, RESPONSE))
 
     def test_request_that_cannot_be_promised(self) -> None:
-        for fields in (POST, [*REQUEST, (b"content-length", b"1")], REQUEST[1:]):
+        foreign = [*REQUEST[:2], (b":authority", b"b.test"), REQUEST[3]]
+        for fields in (POST, [*REQUEST, (b"content-length", b"1")], REQUEST[1:], foreign):
             made = self.client(POST)
             self.assert_reset(made, promise(1, 2, fields), 2, ErrorCodes.PROTOCOL_ERROR)
 

@@ -511,10 +511,28 @@ class TestEncode(unittest.TestCase):
             [(b":path", b"/"), (b":method", b"GET"), (b"b", b"1"), (b"a", b"2"), (b"b", b"3")],
         )
 
-    def test_a_text_that_is_no_unicode(self) -> None:
-        self.assertEqual(encode({"x": "\udcff"}), [(b"x", b"\xff")])
-        with self.assertRaises(ValueError):
-            encode({"x": "\ud800"})
+    def test_each_encoding(self) -> None:
+        for text, encoding, expected in [
+            ("\u00fc", "utf-8", b"\xc3\xbc"),
+            ("\u00fc", "latin-1", b"\xfc"),
+            ("\u00fc", None, b"\xc3\xbc"),
+            ("\udcff", "utf-8", b"\xff"),
+            ("\udcff", "ascii", b"\xff"),
+            ("\udcff", "latin-1", b"\xff"),
+        ]:
+            with self.subTest(text=text, encoding=encoding):
+                self.assertEqual(encode({text: text}, encoding), [(expected, expected)])
+        self.assertEqual(encode({"x": b"\xfc"}, "ascii"), [(b"x", b"\xfc")])
+
+    def test_a_text_that_an_encoding_does_not_have(self) -> None:
+        for text, encoding in [
+            ("\ud800", "utf-8"),
+            ("\ud800", None),
+            ("\u00fc", "ascii"),
+            ("\u20ac", "latin-1"),
+        ]:
+            with self.subTest(text=text, encoding=encoding), self.assertRaises(ValueError):
+                encode({"x": text}, encoding)
 
 
 class TestNeverIndexed(unittest.TestCase):
@@ -619,6 +637,11 @@ class TestEncodeRequest(unittest.TestCase):
         names = {name for name, _ in self.encode({":method": "CONNECT", ":protocol": "websocket"})}
         self.assertEqual(names, set(EXTENDED))
 
+    def test_the_encoding_is_that_of_what_is_given(self) -> None:
+        fields = encode_request({"x": "\u00fc"}, "latin-1", scheme="https", authority="\u00fc.test")
+        self.assertEqual(fields[-1], (b"x", b"\xfc"))
+        self.assertIn((b":authority", b"\xc3\xbc.test"), fields)
+
     def test_what_is_filled_in_may_be_indexed(self) -> None:
         for field in self.encode({}):
             with self.subTest(field=field):
@@ -656,12 +679,8 @@ class TestDecode(unittest.TestCase):
         """What came in goes out again as it was, whatever bytes it has."""
         fields = [(name.lower(), value.strip(b" \t")) for name, value in fields]
         fields.sort(key=lambda field: field[0][:1] != b":")
-        for encoding in ("utf-8", "ascii", None):
-            self.assertEqual(encode(decode(fields, encoding)), fields)
-
-    def test_latin_1_goes_out_as_it_came_in(self) -> None:
-        fields = [(b"x", b"caf\xe9")]
-        self.assertEqual(encode(decode(fields, "latin-1")), fields)
+        for encoding in ("utf-8", "ascii", "latin-1", None):
+            self.assertEqual(encode(decode(fields, encoding), encoding), fields)
 
 
 class TestJoinCookies(unittest.TestCase):

@@ -221,6 +221,11 @@ SHARES: dict[str, tuple[list[Signal], set[int], dict[int, Fraction | int]]] = {
         {1, 3},
         {1: Fraction(3, 4), 3: Fraction(1, 4)},
     ),
+    "an unknown parent: it is not made one": (
+        [(1, 0, 32, N), (3, 99, 48, N), (5, 99, 16, N)],
+        {1, 3, 5},
+        {1: Fraction(1, 2), 3: Fraction(1, 4), 5: Fraction(1, 4)},
+    ),
     "on itself: it keeps its place": (
         [(1, 0, 48, N), (3, 0, 16, N), (3, 3, 256, N)],
         {1, 3},
@@ -600,7 +605,7 @@ class TestHostilePeer(unittest.TestCase):
     def recursion_bounded(self) -> Iterator[None]:
         """Allow what the tree may be deep, and not what the interpreter does."""
         before = sys.getrecursionlimit()
-        sys.setrecursionlimit(len(inspect.stack(0)) + TreeScheduler.SIGNALS + 30)
+        sys.setrecursionlimit(len(inspect.stack(0)) + TreeScheduler.NODES + 30)
         try:
             yield
         finally:

@@ -186,9 +186,13 @@ class TestListening(SocketCase):
                     self.assertEqual(await self.within(fetch(client)), b"body")
 
     async def test_one_port_and_one_address(self) -> None:
-        async with await aioh2.start_server(answer, "127.0.0.1", 0) as server:
+        loop = asyncio.get_running_loop()
+        with mock.patch.object(loop, "create_server", wraps=loop.create_server) as create:
+            server = await aioh2.start_server(answer, "127.0.0.1", 0)
+        async with server:
             self.assertEqual(len(server.sockets), 1)
             self.assertTrue(server.is_serving())
+        create.assert_called_once()
 
     async def test_given_port(self) -> None:
         with socket.socket() as sock:
@@ -587,7 +591,11 @@ class TestServer(SocketCase):
         self.assertEqual(len(self.server.connections), 1)
 
     async def test_wait_closed(self) -> None:
+        waiting = asyncio.create_task(self.server.wait_closed())
+        await settle()
+        self.assertFalse(waiting.done())
         self.server.close()
+        await self.within(waiting)
         await self.within(self.server.wait_closed())
 
     async def test_serve_forever(self) -> None:
@@ -673,15 +681,15 @@ class TestServer(SocketCase):
         self.assertEqual(await self.within(fetch(client)), b"(0, 0)")
         await self.within(client.wait_closed())
 
-    async def test_connection_that_is_accepted_at_the_shutdown(self) -> None:
-        shutdowns: list[asyncio.Task[aioh2.Drained]] = []
+    async def late(self, end: Callable[[aioh2.Server], Awaitable[Any]]) -> None:
+        """Check that ``end`` turns away who is accepted already, and not yet connected."""
+        ends: list[asyncio.Future[Any]] = []
         called: list[aioh2.H2Protocol] = []
 
         class Late(aioh2.H2Protocol):
             def __init__(self, *args: Any, **options: Any) -> None:
                 super().__init__(*args, **options)
-                # it begins after the connection is accepted, and before it is made
-                shutdowns.append(asyncio.create_task(server.shutdown(0.05)))
+                ends.append(asyncio.ensure_future(end(server)))
 
         server = await aioh2.start_server(
             called.append,  # type: ignore[arg-type]
@@ -691,9 +699,20 @@ class TestServer(SocketCase):
         )
         async with self.raw(port_of(server)) as (reader, _):
             await self.within(reader.read(), 1)
-            await self.within(shutdowns[0])
+            await self.within(ends[0])
         self.assertEqual(called, [])
         self.assertEqual(server.connections, frozenset())
+
+    async def test_connection_that_is_accepted_at_the_shutdown(self) -> None:
+        await self.late(lambda server: server.shutdown(0.05))
+
+    async def test_connection_that_is_accepted_as_an_exception_leaves(self) -> None:
+        async def leave(server: aioh2.Server) -> None:
+            with contextlib.suppress(KeyError):
+                async with server:
+                    raise KeyError("of the application")
+
+        await self.late(leave)
 
     async def test_leaving_shuts_down(self) -> None:
         client = await self.busy()

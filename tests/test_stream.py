@@ -387,6 +387,56 @@ class TestTwoAtOnce(StreamCase):
         self.assertEqual([first.done(), second.done()], [True, False])
         self.assertEqual(first.result(), b"one")
 
+    async def test_readers_of_every_kind_take_turns(self) -> None:
+        peer, stream = await self.client()
+        calls = (stream.read(3), stream.read(), stream.read_exactly(2), stream.read(-1))
+        tasks = [await self.waiting(call) for call in calls]
+        for data in (b"abcde", b"f", b"gh"):
+            peer.data(1, data)
+            await settle()
+        self.assertEqual([task.done() for task in tasks], [True, True, True, False])
+        peer.data(1, b"i", end=True)
+        got = await self.now(asyncio.gather(*tasks))
+        self.assertEqual(got, [b"abc", b"de", b"fg", b"hi"])
+
+    async def test_end_for_all_readers(self) -> None:
+        peer, stream = await self.client()
+        calls = (stream.read(3), stream.read(), stream.read_exactly(2), stream.read(-1))
+        tasks = [await self.waiting(call) for call in calls]
+        peer.reset(1)
+        got = await self.now(asyncio.gather(*tasks, return_exceptions=True))
+        self.assertEqual([type(each) for each in got], [StreamReset] * 4)
+
+    async def test_cancelled_readers_lose_their_turns(self) -> None:
+        """Whether they wait for it, have just been given it, or have it."""
+        for cancelled in ([0], [1], [0, 1], [1, 0], [2], [0, 2]):
+            for late in (False, True):
+                with self.subTest(cancelled=cancelled, late=late):
+                    peer, stream = await self.client()
+                    tasks = [await self.waiting(stream.read()) for _ in range(4)]
+                    for index in cancelled:
+                        tasks[index].cancel()
+                        await settle(late)
+                    for data in (b"a", b"b", b"c", b"d"):
+                        peer.data(1, data)
+                    await settle()
+                    left = [task for task in tasks if not task.cancelled()]
+                    self.assertEqual(len(left), 4 - len(cancelled))
+                    got = b"".join([task.result() for task in left])
+                    self.assertEqual(got, b"abcd"[: len(left)])
+
+    async def test_reader_that_is_cancelled_with_its_turn_in_hand(self) -> None:
+        peer, stream = await self.client()
+        tasks = [await self.waiting(stream.read()) for _ in range(3)]
+        peer.data(1, b"a")
+        await settle(1)
+        self.assertTrue(tasks[0].done())
+        tasks[1].cancel()
+        peer.data(1, b"b")
+        self.assertEqual(await self.now(tasks[2]), b"b")
+        self.assertTrue(tasks[1].cancelled())
+        self.assertIsNone(stream.blocked_on)
+
     async def test_two_senders(self) -> None:
         peer, stream = await self.client({SettingCodes.INITIAL_WINDOW_SIZE: 0})
         tasks = [await self.waiting(stream.send_data(data)) for data in (b"one", b"two")]

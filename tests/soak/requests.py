@@ -31,6 +31,8 @@ GROWTH: Final = 8 * MIB
 OBJECT_GROWTH: Final = 2_000
 #: Requests before the first look at memory, by which every cache is full.
 WARM_UP: Final = 10_000
+#: How often a request is made that the server refuses.
+ATTEMPTS: Final = 20
 #: h2 keeps the ids of this many closed streams, to tell late frames from wrong ones. It is the
 #: one thing that still grows after the first mark, and its size is known.
 RECORD: Final = "_conn._closed_streams"
@@ -193,14 +195,14 @@ class Client:
 
     async def _request(self, number: int) -> None:
         kind = _MIX[number % len(_MIX)]
-        while True:
+        for attempts_left in reversed(range(ATTEMPTS)):
             try:
                 # no two requests have the same headers
                 await kind.request(self._protocol, f"{kind.path}?{number}")
                 return
             except aioh2.AIOH2Exception as error:
                 # the server was still at work on streams that this side has cancelled
-                if reset_code(error) != aioh2.ErrorCodes.REFUSED_STREAM:
+                if reset_code(error) != aioh2.ErrorCodes.REFUSED_STREAM or not attempts_left:
                     raise
                 self.refused += 1
 
