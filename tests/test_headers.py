@@ -360,6 +360,8 @@ class TestExtendedConnect(CheckCase):
     def test_where_it_has_not(self) -> None:
         message = "':protocol' needs SETTINGS_ENABLE_CONNECT_PROTOCOL"
         self.assert_malformed(having(EXTENDED), Kind.REQUEST, message)
+        with self.assertRaises(Malformed):
+            check(having(EXTENDED), Kind.REQUEST)
 
     def test_it_has_the_target_of_any_other_request(self) -> None:
         for name, message in [

@@ -30,6 +30,8 @@ from ..wire import Case
 #: Where the scripts of this folder are.
 HERE = pathlib.Path(__file__).parent
 _ROOT = HERE.parent.parent
+# With it examples find aioh2, installed or not.
+_PYTHON_PATH = os.pathsep.join(filter(None, [str(_ROOT), os.environ.get("PYTHONPATH")]))
 
 #: What is sent where a body has to be larger than every window and buffer on its way.
 LARGE = random.Random(9113).randbytes(8 * 1024 * 1024)
@@ -90,12 +92,6 @@ class Certificates(NamedTuple):
         """Return a client's context that trusts the authority and nobody else."""
         return ssl.create_default_context(cafile=self.authority)
 
-    def server_context(self) -> ssl.SSLContext:
-        """Return a server's context that shows the certificate."""
-        context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
-        context.load_cert_chain(self.cert, self.key)
-        return context
-
 
 class PeerCase(Case):
     """A test with a directory of its own for what it shares with another program."""
@@ -142,7 +138,7 @@ class Output(NamedTuple):
         return self.stdout.decode(errors="replace")
 
 
-async def run(program: str, *arguments: str, limit: float = 60) -> Output:
+async def run(program: str, *arguments: str, limit: float = 50) -> Output:
     """Run a program to its end, for at most ``limit`` seconds."""
     process = await asyncio.create_subprocess_exec(
         require(program),
@@ -207,7 +203,7 @@ class Program:
             stdin=asyncio.subprocess.PIPE if self._stdin else asyncio.subprocess.DEVNULL,
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.STDOUT,
-            env={**os.environ, "PYTHONPATH": str(_ROOT)},
+            env={**os.environ, "PYTHONPATH": _PYTHON_PATH},
         )
         self._reading = asyncio.create_task(self._read())
         try:

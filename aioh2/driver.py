@@ -1,0 +1,1045 @@
+"""What happens on one connection: transport callbacks, events, the streams, writing, the end.
+
+No algorithms: what a stream does is in ``stream``, who sends when in ``sender``, what HTTP/2
+allows in ``connection``. Only :meth:`Driver._flush` writes to the transport.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import itertools
+import logging
+import operator
+from collections import OrderedDict, deque
+from collections.abc import Callable
+from typing import Any, ClassVar, Final, NamedTuple, cast
+
+import h2.events as events
+from h2.config import H2Configuration
+from h2.errors import ErrorCodes
+from h2.settings import SettingCodes
+from hyperframe.frame import Frame
+
+from .config import Config
+from .connection import Connection, PrefaceError, StreamFailed
+from .exceptions import (
+    AIOH2Exception,
+    ConnectionClosed,
+    HandshakeError,
+    NotSupported,
+    StreamClosed,
+    StreamReset,
+)
+from .flow import ReceiveWindow
+from .handlers import ConnectionHandler, StreamHandlers
+from .headers import (
+    Fields,
+    HeaderInput,
+    HeaderList,
+    Kind,
+    check,
+    decode,
+    encode,
+    encode_request,
+)
+from .pings import Pings
+from .scheduler import TreeScheduler
+from .sender import Sender
+from .slots import Slots
+from .stream import BlockedOn, H2Stream
+from .watchdog import Watchdog
+
+__all__ = ["Drained", "Driver"]
+
+_connection_ids: Final = itertools.count(1)
+
+
+class Drained(NamedTuple):
+    """What became of the streams that were in flight when a shutdown began."""
+
+    completed: int
+    aborted: int
+
+
+class Tally:
+    """Counts what becomes of the streams of one shutdown."""
+
+    def __init__(self, streams: set[int]) -> None:
+        self._waiting = streams
+        self._completed = 0
+        self._aborted = 0
+        self.done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._check()
+
+    def ended(self, stream_id: int, *, aborted: bool) -> None:
+        if stream_id in self._waiting:
+            self._waiting.discard(stream_id)
+            self._completed += not aborted
+            self._aborted += aborted
+            self._check()
+
+    def _check(self) -> None:
+        if not self._waiting and not self.done.done():
+            self.done.set_result(None)
+
+    @property
+    def result(self) -> Drained:
+        return Drained(self._completed, self._aborted)
+
+
+class _Log(logging.LoggerAdapter[logging.Logger]):
+    """Begins each line with the connection's id."""
+
+    def process(self, msg: Any, kwargs: Any) -> tuple[Any, Any]:
+        return f"[{(self.extra or {})['connection']}] {msg}", kwargs
+
+
+class Driver(asyncio.Protocol):
+    """Drives an h2 connection over a transport, and keeps its streams.
+
+    :class:`~aioh2.H2Protocol` is this, with what a user calls. The methods of the sections
+    "for streams" and "for the watchdog" are for those, not for users.
+    """
+
+    def __init__(self, client_side: bool, *, config: Config | None = None, **options: Any) -> None:
+        if not isinstance(client_side, bool):
+            raise TypeError(f"client_side must be True or False, not {client_side!r}")
+        self._client_side = client_side
+        #: The options of this connection.
+        self.config = Config.of(config, options)
+        #: Seconds without a received byte after which ``wait_functional`` sends a PING.
+        self._functional_timeout: float = self.config.functional_timeout
+        #: ``:scheme`` and ``:authority`` of requests that have none; set from the transport.
+        self.scheme = "http"
+        self.authority: str | None = None
+
+        # What HTTP/2 knows of the connection.
+        self._conn = Connection(
+            H2Configuration(
+                client_side=client_side,
+                header_encoding=None,
+                validate_outbound_headers=False,
+                normalize_outbound_headers=False,
+            )
+        )
+        self._scheduler = TreeScheduler()
+        self._sender = Sender(self._conn, self._scheduler, self._body_framed)
+        # Credit for the connection goes back on receipt.
+        self._window = ReceiveWindow(self.config.connection_window_size)
+
+        # Streams that are open, and those that have ended and can still be read, oldest first.
+        self._streams: dict[int, H2Stream] = {}
+        self._ended: dict[int, H2Stream] = {}
+        # Inbound streams that nobody has taken, and who waits for one.
+        self._inbound: OrderedDict[int, H2Stream] = OrderedDict()
+        self._accepting: deque[asyncio.Future[None]] = deque()
+        # Requests whose HEADERS were not handed to the transport yet.
+        self._unwritten: list[H2Stream] = []
+        # Streams that were reset while somebody still works on them: see Connection.held_streams.
+        self._held: set[H2Stream] = set()
+
+        # Who waits to open a stream.
+        self._slots = Slots(self._free_slots)
+        # Whether the peer's SETTINGS have come, and who waits for them.
+        self._peer_ready = False
+        self._opened: asyncio.Future[None] | None = None
+
+        # The transport, between connection_made and connection_lost.
+        self._transport: asyncio.Transport | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._flush_handle: asyncio.Handle | None = None
+        # Signs of life, from connection_made on.
+        self._pings: Pings | None = None
+        # What may not take too long.
+        self._watchdog = Watchdog(self.config, self)
+        # The PING of a shutdown's round trip.
+        self._shutdown_ping: bytes | None = None
+
+        # Timers: opening, the grace time of a shutdown, the end of closing.
+        self._open_timer: asyncio.TimerHandle | None = None
+        self._grace_timer: asyncio.TimerHandle | None = None
+        self._abort_timer: asyncio.TimerHandle | None = None
+        # When the transport has to be gone, once it was decided to close.
+        self._close_deadline: float | None = None
+
+        # Whether a GOAWAY was sent or received: no new streams.
+        self._going_away = False
+        # Whether to close once no stream is left.
+        self._draining = False
+        # Shutdowns that count streams.
+        self._tallies: list[Tally] = []
+        # The GOAWAY that the peer has sent.
+        self._goaway: ConnectionClosed | None = None
+        # Whether events of one segment are being handled.
+        self._dispatching = False
+        # Whether nothing is sent or received any more.
+        self._over = False
+        self._close_reason: AIOH2Exception | None = None
+        # Who waits for connection_lost.
+        self._lost = False
+        self._lost_waiters: list[asyncio.Future[None]] = []
+
+        # What serves the connection.
+        self._callback: Callable[[Any], Any] | None = None
+        # Where a server keeps its live connections.
+        self._registry: set[Any] | None = None
+        self._is_wanted: Callable[[], bool] = lambda: True
+
+        # Counters for stats.
+        self._bytes_received = 0
+        self._bytes_sent = 0
+        self._streams_opened = 0
+        self._resets_received = 0
+        self._resets_sent = 0
+
+        side = "client" if client_side else "server"
+        name = f"{side[0]}{next(_connection_ids)}"
+        self._log = _Log(logging.getLogger(f"aioh2.{side}"), {"connection": name})
+        # What runs the application's handlers, of the connection and of its streams.
+        self._handler = ConnectionHandler(
+            self._log, returned=self._handler_returned, failed=self._handler_failed
+        )
+        self._stream_handlers = StreamHandlers(self._log, self._release)
+        if self._log.isEnabledFor(logging.DEBUG):
+            self._conn.frame_log = self._log_frame
+
+    def __repr__(self) -> str:
+        state = "closed" if self._over else "closing" if self.is_closing else "open"
+        return f"<{type(self).__name__} {'client' if self._client_side else 'server'} {state}>"
+
+    # --- transport callbacks -----------------------------------------------------------
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Begin: check ALPN, send preface and SETTINGS, call the handler."""
+        if self._over or not self._is_wanted():
+            # it was closed before it was connected, or its server meanwhile
+            self.abort()
+            cast(asyncio.Transport, transport).abort()
+            return
+        self._transport = cast(asyncio.Transport, transport)
+        self._loop = asyncio.get_running_loop()
+        self._pings = Pings(self.config, send=self._send_ping, dead=self._keepalive_failed)
+        if self._registry is not None:
+            self._registry.add(self)
+        self._log.debug("= connected to %s", self.get_extra_info("peername"))
+        self._name_origin()
+        problem = self._check_alpn()
+        if problem:
+            self._fail_handshake(problem)
+            return
+        self._conn.initiate(self._initial_settings(), window_size=self._window.size)
+        if self.config.open_timeout is not None:
+            self._open_timer = self._loop.call_later(self.config.open_timeout, self._open_expired)
+        self._watchdog.start(ages=not self._client_side)
+        self._flush()
+        if self._callback is not None:
+            self._handler.call(self._callback, self)
+
+    def data_received(self, data: bytes) -> None:
+        """Take bytes; nothing in them makes an exception leave from here."""
+        if self._over or self._pings is None:
+            return
+        self._pings.received()
+        self._bytes_received += len(data)
+        received = self._conn.receive(data)
+        self._dispatching = True
+        try:
+            for event in received:
+                self.event_received(event)
+                if self._over:
+                    return
+        except Exception:
+            self._log.exception("event_received failed")
+            self.close_connection(ErrorCodes.INTERNAL_ERROR)
+            return
+        finally:
+            self._dispatching = False
+        if self._conn.failure is not None:
+            self._fail_connection()
+        else:
+            self._watchdog.received(self._conn.units_received, self._conn.mid_frame)
+            self._settle()
+
+    def eof_received(self) -> None:
+        """The peer has closed its side: the transport is closed, and everything ends."""
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """The transport is gone: everybody who waits is told."""
+        reason: AIOH2Exception
+        if self._goaway is not None:
+            reason = self._goaway.for_stream(retryable=False)
+        elif not self._peer_ready and self._client_side:
+            reason = HandshakeError(f"the peer closed the connection before its SETTINGS{_of(exc)}")
+        else:
+            reason = ConnectionClosed(reason=str(exc) if exc else "")
+        reason.__cause__ = exc
+        self._log.debug("= lost: %s", exc or "closed")
+        self._end(reason)
+        self._lost = True
+        self._transport = None
+        for timer in (self._grace_timer, self._abort_timer):
+            if timer is not None:
+                timer.cancel()
+        if self._registry is not None:
+            self._registry.discard(self)
+        self._handler.cancel()
+        _wake(self._lost_waiters)
+
+    def pause_writing(self) -> None:
+        """The transport's buffer is full: bodies wait."""
+        self._sender.writable = False
+
+    def resume_writing(self) -> None:
+        """The transport takes writes again."""
+        self._sender.writable = True
+        self._sender.written()
+        self._flush_soon()
+
+    # --- events ------------------------------------------------------------------------
+
+    def event_received(self, event: events.Event) -> None:
+        """Handle one of h2's events; override it to watch them, and call ``super()``."""
+        handler = self._HANDLERS.get(type(event))
+        if handler is not None:
+            handler(self, event)
+
+    def _request_received(self, event: events.RequestReceived) -> None:
+        stream = self._add_stream(event.stream_id, self._decode(event.headers))
+        self._inbound[stream.id] = stream
+        if self._accepting:
+            _wake_one(self._accepting)
+
+    def _response_received(self, event: events.ResponseReceived) -> None:
+        stream = self._streams.get(event.stream_id)
+        if stream is not None:
+            stream.feed_response(self._decode(event.headers))
+
+    def _informational_received(self, event: events.InformationalResponseReceived) -> None:
+        stream = self._streams.get(event.stream_id)
+        if stream is not None:
+            stream.feed_informational(self._decode(event.headers))
+
+    def _trailers_received(self, event: events.TrailersReceived) -> None:
+        stream = self._streams.get(event.stream_id)
+        if stream is not None:
+            stream.feed_trailers(self._decode(event.headers))
+
+    def _data_received(self, event: events.DataReceived) -> None:
+        length = event.flow_controlled_length
+        self._credit_connection(length)
+        stream = self._streams.get(event.stream_id)
+        if stream is not None:
+            stream.feed_data(event.data, length)
+
+    def _stream_ended(self, event: events.StreamEnded) -> None:
+        stream = self._streams.get(event.stream_id)
+        if stream is not None:
+            stream.feed_end()
+
+    def _stream_reset(self, event: events.StreamReset) -> None:
+        stream = self._streams.get(event.stream_id)
+        if event.remote_reset:
+            self._resets_received += 1
+        else:
+            self._resets_sent += 1
+        if stream is None:
+            return
+        initiator: Any = "peer" if event.remote_reset else "local"
+        reason = event.reason if isinstance(event, StreamFailed) else ""
+        self._log.info("stream %d was reset by %s: %s", stream.id, initiator, event.error_code)
+        self._fail_stream(
+            stream, StreamReset(stream.id, int(event.error_code), initiator, reason=reason)
+        )
+
+    def _push_received(self, event: events.PushedStreamReceived) -> None:
+        headers = self._decode(event.headers)
+        stream = self._add_stream(event.pushed_stream_id or 0, headers, local_ended=True)
+        parent = self._streams.get(event.parent_stream_id or 0)
+        if parent is None or parent.failure is not None:
+            stream.reset()
+        else:
+            parent.feed_push(stream)
+
+    def _window_updated(self, event: events.WindowUpdated) -> None:
+        if event.stream_id:
+            self._sender.window_opened(event.stream_id)
+
+    def _priority_updated(self, event: events.PriorityUpdated) -> None:
+        parent = event.depends_on or 0
+        self._scheduler.reprioritize(
+            event.stream_id or 0,
+            parent,
+            event.weight or 16,
+            bool(event.exclusive),
+            parent_open=parent in self._streams,
+        )
+
+    def _settings_changed(self, event: events.RemoteSettingsChanged) -> None:
+        if SettingCodes.INITIAL_WINDOW_SIZE in event.changed_settings:
+            self._sender.windows_changed()
+        if self._peer_ready:
+            return
+        self._peer_ready = True
+        if self._open_timer is not None:
+            self._open_timer.cancel()
+        if self._opened is not None and not self._opened.done():
+            self._opened.set_result(None)
+
+    def _settings_acked(self, event: events.SettingsAcknowledged) -> None:
+        self._watchdog.settings_acked()
+        change = event.changed_settings.get(SettingCodes.INITIAL_WINDOW_SIZE)
+        if change is not None:
+            for stream in self._streams.values():
+                stream.resize_window(change.new_value)
+
+    def _ping_acked(self, event: events.PingAckReceived) -> None:
+        assert self._pings is not None
+        self._pings.acked(event.ping_data)
+        if event.ping_data == self._shutdown_ping:
+            self._shutdown_ping = None
+            self._drain()
+
+    def _goaway_received(self, event: events.ConnectionTerminated) -> None:
+        last = event.last_stream_id or 0
+        goaway = ConnectionClosed(int(event.error_code or 0), last, event.additional_data, "peer")
+        self._log.info("%s", goaway)
+        self._goaway = goaway
+        self._going_away = self._draining = True
+        self._slots.fail(goaway.for_stream(retryable=True))
+        for stream in list(self._streams.values()):
+            if stream.id > last and self._is_ours(stream.id):
+                self._fail_stream(stream, goaway.for_stream(retryable=True))
+                self._conn.forget(stream.id)
+
+    _HANDLERS: ClassVar[dict[type[events.Event], Callable[[Any, Any], None]]] = {
+        events.RequestReceived: _request_received,
+        events.ResponseReceived: _response_received,
+        events.InformationalResponseReceived: _informational_received,
+        events.TrailersReceived: _trailers_received,
+        events.DataReceived: _data_received,
+        events.StreamEnded: _stream_ended,
+        events.StreamReset: _stream_reset,
+        StreamFailed: _stream_reset,
+        events.PushedStreamReceived: _push_received,
+        events.WindowUpdated: _window_updated,
+        events.PriorityUpdated: _priority_updated,
+        events.RemoteSettingsChanged: _settings_changed,
+        events.SettingsAcknowledged: _settings_acked,
+        events.PingAckReceived: _ping_acked,
+        events.ConnectionTerminated: _goaway_received,
+    }
+
+    def stream(self, stream_id: int) -> H2Stream:
+        """Return the handle of a stream that is open, or that has ended not long ago.
+
+        Raises :class:`StreamClosed` for any other.
+        """
+        stream = (
+            self._streams.get(stream_id)
+            or self._ended.get(stream_id)
+            or self._inbound.get(stream_id)
+        )
+        if stream is None:
+            raise StreamClosed(stream_id, self._why_unknown(stream_id))
+        return stream
+
+    # --- the connection ----------------------------------------------------------------
+
+    def register(self, live: set[Any], is_open: Callable[[], bool]) -> None:
+        """Be in ``live`` from connection_made to connection_lost.
+
+        ``is_open``: whether its owner still wants the connection when it is made.
+        """
+        self._registry = live
+        self._is_wanted = is_open
+
+    def close_connection(
+        self, error_code: int = ErrorCodes.NO_ERROR, debug_data: bytes | None = None
+    ) -> None:
+        """Close at once: GOAWAY, and everything that is in flight fails (RFC 9113 section 5.4.1).
+
+        What was framed is still written, for at most ``close_timeout``. :meth:`wait_closed`
+        waits for the end.
+        """
+        if not 0 <= operator.index(error_code) < 2**32:
+            raise ValueError(f"error_code must be from 0 to 2**32 - 1, not {error_code}")
+        if debug_data is not None and not isinstance(debug_data, bytes):
+            raise TypeError(f"debug_data must be bytes or None, not {debug_data!r}")
+        if self._over:
+            return
+        if self._transport is None:
+            self._end(ConnectionClosed(error_code, None, debug_data, "local"))
+            return
+        last = self._conn.go_away(error_code, debug_data or b"")
+        self._close(ConnectionClosed(error_code, last, debug_data, "local"))
+
+    def abort(self) -> None:
+        """End at once and write nothing more, not even what was framed."""
+        if not self._over:
+            self._abort(ConnectionClosed(initiator="local", reason="it was aborted"))
+
+    async def wait_closed(self) -> None:
+        """Wait until the transport is gone."""
+        if self._lost or (self._over and self._transport is None):
+            return
+        future = asyncio.get_running_loop().create_future()
+        self._lost_waiters.append(future)
+        try:
+            await future
+        finally:
+            if future in self._lost_waiters:
+                self._lost_waiters.remove(future)
+
+    def get_extra_info(self, name: str, default: Any = None) -> Any:
+        """Return the transport's information ``name``: see ``asyncio.BaseTransport``."""
+        if self._transport is None:
+            return default
+        return self._transport.get_extra_info(name, default)
+
+    @property
+    def client_side(self) -> bool:
+        """Whether this is the client's end."""
+        return self._client_side
+
+    @property
+    def is_closing(self) -> bool:
+        """Whether no new stream can start: GOAWAY sent or received, or the transport closing."""
+        if self._over or self._going_away:
+            return True
+        return self._transport is not None and self._transport.is_closing()
+
+    # --- for streams (see stream.Owner) ------------------------------------------------
+
+    def send_headers(self, stream_id: int, fields: Fields, end_stream: bool) -> None:
+        """Frame a header section now."""
+        self._conn.send_headers(stream_id, fields, end_stream)
+        self._sent()
+
+    def send_body(
+        self, stream_id: int, data: memoryview, end_stream: bool
+    ) -> asyncio.Future[None] | None:
+        """Frame ``data``, or queue it and return what to wait for."""
+        future = self._sender.send(stream_id, data, end_stream)
+        if future is not None:
+            self._watchdog.queued(stream_id)
+        self._sent()
+        return future
+
+    def send_last(self, stream_id: int, trailers: Fields) -> asyncio.Future[None] | None:
+        """Frame the end of the stream after all queued data."""
+        future = self._sender.send_last(stream_id, trailers)
+        self._sent()
+        return future
+
+    def withdraw(self, stream_id: int, future: asyncio.Future[None]) -> bool:
+        """Take back what is not framed."""
+        taken = self._sender.withdraw(stream_id, future)
+        self._watchdog.queued(stream_id)
+        self._sent()
+        return taken
+
+    def has_queued(self, stream_id: int) -> bool:
+        """Whether anything waits to be framed."""
+        return self._sender.has_queued(stream_id)
+
+    def credit(self, stream_id: int, count: int) -> None:
+        """Give window back to the peer."""
+        if not self._over:
+            self._conn.credit(count, stream_id)
+            self._flush_soon()
+
+    def body_waits(self, stream_id: int, waits: bool) -> None:
+        """A reader begins, or ends, to wait for body bytes."""
+        if self._client_side:
+            return
+        if waits:
+            self._watchdog.reader_waits(stream_id)
+        else:
+            self._watchdog.reader_done(stream_id)
+
+    def send_reset(self, error: StreamReset) -> None:
+        """Frame RST_STREAM; who waits to send gets ``error``."""
+        self._resets_sent += 1
+        self._sender.drop(error.stream_id, error)
+        if self._conn.is_alive(error.stream_id):
+            self._conn.reset_stream(error.stream_id, error.error_code)
+        self._sent()
+
+    def blocked_on(self, stream_id: int) -> BlockedOn | None:
+        """Why queued data waits."""
+        return self._sender.blocked_on(stream_id)
+
+    async def promise(self, stream_id: int, headers: HeaderInput) -> H2Stream:
+        """Promise a push on a stream of the client's."""
+        parent = self.stream(stream_id)
+        encoding = self.config.header_encoding
+        asked = dict(encode(parent.request_headers, encoding))
+        fields = encode_request(
+            headers,
+            encoding,
+            scheme=asked.get(b":scheme", b"http").decode(),
+            authority=asked.get(b":authority", asked.get(b"host", b"")).decode(),
+        )
+        facts = check(fields, Kind.REQUEST)
+        if facts.method not in (b"GET", b"HEAD"):
+            raise ValueError(f"only GET and HEAD can be pushed, not {facts.method!r}")
+        if self._client_side:
+            raise NotSupported("a client cannot push")
+        await self._slots.acquire(functools.partial(self._check_pushes, parent))
+        try:
+            promised = self._next_stream_id()
+            self._conn.push_stream(stream_id, promised, fields)
+            stream = self._add_stream(promised, self._decode(fields), remote_ended=True)
+        finally:
+            self._sent()
+        return stream
+
+    def _check_pushes(self, parent: H2Stream) -> None:
+        self._check_opens()
+        if not self._conn.remote_settings.enable_push:
+            raise NotSupported("the peer does not want pushes (SETTINGS_ENABLE_PUSH is 0)")
+        if parent.id % 2 == 0:
+            raise StreamClosed(parent.id, "it was pushed, and pushes promise none")
+        if parent.failure is not None:
+            raise parent.failure.fresh()
+        if parent.has_ended:
+            raise StreamClosed(parent.id, "this side has ended it already")
+
+    # --- streams -----------------------------------------------------------------------
+
+    async def _open_stream(self, headers: HeaderInput, end_stream: bool) -> H2Stream:
+        if not self._client_side:
+            raise NotSupported("a server cannot start requests; push_stream promises them")
+        fields = encode_request(
+            headers, self.config.header_encoding, scheme=self.scheme, authority=self.authority
+        )
+        facts = check(fields, Kind.REQUEST, extended_connect=True)
+        await self._slots.acquire(self._check_opens)
+        try:
+            if facts.protocol and not self._conn.remote_settings.enable_connect_protocol:
+                raise NotSupported("the peer does not offer extended CONNECT (RFC 8441)")
+            stream_id = self._next_stream_id()
+            self._conn.send_headers(stream_id, fields, end_stream)
+            stream = self._add_stream(stream_id, self._decode(fields), local_ended=end_stream)
+            self._unwritten.append(stream)
+        finally:
+            # a slot that was not taken goes to the next
+            self._sent()
+        return stream
+
+    def _next_stream_id(self) -> int:
+        if self._conn.highest_outbound_stream_id >= self._conn.HIGHEST_ALLOWED_STREAM_ID - 1:
+            raise ConnectionClosed(
+                ErrorCodes.NO_ERROR,
+                initiator="local",
+                reason="its stream ids are used up",
+                retryable=True,
+            )
+        return self._conn.get_next_available_stream_id()
+
+    def _add_stream(self, stream_id: int, headers: HeaderList, **ended: bool) -> H2Stream:
+        stream = H2Stream(
+            stream_id,
+            self,
+            headers,
+            window_size=self._conn.local_settings.initial_window_size,
+            encoding=self.config.header_encoding,
+            **ended,
+        )
+        self._streams[stream_id] = stream
+        self._streams_opened += 1
+        self._watchdog.busy()
+        return stream
+
+    def _decode(self, fields: Any) -> HeaderList:
+        return decode(fields, self.config.header_encoding)
+
+    def _is_ours(self, stream_id: int) -> bool:
+        return stream_id % 2 == self._client_side
+
+    def _why_unknown(self, stream_id: int) -> str:
+        newest = (
+            self._conn.highest_outbound_stream_id
+            if self._is_ours(stream_id)
+            else self._conn.highest_inbound_stream_id
+        )
+        if not 0 < stream_id <= newest:
+            return "there has never been such a stream"
+        return f"it has ended, and {self.config.concurrency} newer streams have ended since"
+
+    async def _accept(self) -> H2Stream:
+        while not self._inbound:
+            if self._over:
+                assert self._close_reason is not None
+                raise self._close_reason.fresh()
+            future = asyncio.get_running_loop().create_future()
+            self._accepting.append(future)
+            try:
+                await future
+            except asyncio.CancelledError:
+                if future in self._accepting:
+                    self._accepting.remove(future)
+                elif self._inbound:
+                    _wake_one(self._accepting)
+                raise
+        _, stream = self._inbound.popitem(last=False)
+        if stream.id not in self._streams:
+            self._release(stream)
+            self._remember(stream)
+        return stream
+
+    def _fail_stream(self, stream: H2Stream, error: AIOH2Exception) -> None:
+        self._sender.drop(stream.id, error)
+        stream.fail(error)
+        self._stream_handlers.cancel(stream)
+
+    def _settle(self) -> None:
+        """Draw the consequences of what has just been received or sent."""
+        if self._dispatching:
+            # an end must not be settled before the events that go before it
+            return
+        self._credit_connection(self._conn.take_discarded())
+        for stream_id in self._conn.take_closed():
+            stream = self._streams.pop(stream_id, None)
+            if stream is not None:
+                self._retire(stream, aborted=False)
+        self._slots.grant()
+        if len(self._slots) and not self._client_side:
+            # pushes, whose parents may have ended
+            self._slots.recheck()
+        if not self._streams:
+            self._watchdog.idle()
+        if self._draining and not self._streams and not self._over:
+            self._close_drained()
+        elif self._conn.pending or self._sender.has_work:
+            self._flush_soon()
+
+    def _retire(self, stream: H2Stream, *, aborted: bool) -> None:
+        self._sender.drop(stream.id, stream.failure)
+        self._watchdog.forget(stream.id)
+        for tally in self._tallies:
+            tally.ended(stream.id, aborted=aborted)
+        if stream.id in self._inbound:
+            self._hold(stream)
+        else:
+            if stream.failure is not None and stream in self._stream_handlers:
+                self._hold(stream)
+            self._remember(stream)
+
+    def _remember(self, stream: H2Stream) -> None:
+        self._ended[stream.id] = stream
+        if len(self._ended) > self.config.concurrency and self._loop is not None:
+            # not at once: who was woken by the end of the oldest gets to it first
+            self._loop.call_soon(self._forget_oldest)
+
+    def _forget_oldest(self) -> None:
+        while len(self._ended) > self.config.concurrency:
+            del self._ended[next(iter(self._ended))]
+
+    def _hold(self, stream: H2Stream) -> None:
+        """Keep the stream's place under our limit while somebody works for it."""
+        self._held.add(stream)
+        self._conn.held_streams = len(self._held)
+
+    def _release(self, stream: H2Stream) -> None:
+        self._held.discard(stream)
+        self._conn.held_streams = len(self._held)
+
+    def _credit_connection(self, count: int) -> None:
+        if count:
+            self._window.received(count)
+            credit = self._window.consumed(count)
+            if credit:
+                self._conn.credit(credit)
+
+    def _free_slots(self) -> int:
+        if not self._peer_ready or self.is_closing:
+            return 0
+        return self._conn.remote_settings.max_concurrent_streams - self._conn.outbound_streams
+
+    # --- writing -----------------------------------------------------------------------
+
+    def _body_framed(self, stream_id: int) -> None:
+        self._watchdog.framed(stream_id)
+
+    def _sent(self) -> None:
+        """Something was framed or queued: streams may have closed by it."""
+        self._settle()
+
+    def _flush_soon(self) -> None:
+        if self._flush_handle is None and self._loop is not None and not self._over:
+            self._flush_handle = self._loop.call_soon(self._end_tick)
+
+    def _end_tick(self) -> None:
+        """Frame what may go, write it, and see what has changed by that."""
+        self._flush_handle = None
+        if self._over:
+            return
+        self._sender.run()
+        self._flush()
+        self._sender.written()
+        self._settle()
+
+    def _flush(self) -> None:
+        """Write what was framed: the only place that does, once in a tick."""
+        assert self._transport is not None
+        data = self._conn.data_to_send()
+        if data and not self._transport.is_closing():
+            self._bytes_sent += len(data)
+            self._transport.write(data)
+            self._unwritten.clear()
+            self._watchdog.written()
+
+    # --- health ------------------------------------------------------------------------
+
+    def _now(self) -> float:
+        assert self._loop is not None
+        return self._loop.time()
+
+    def _send_ping(self, payload: bytes) -> None:
+        self._conn.ping(payload)
+        self._flush_soon()
+
+    def _keepalive_failed(self) -> None:
+        limit = self.config.keepalive_timeout
+        self._abort(ConnectionClosed(reason=f"no sign of life for {limit} s after a PING"))
+
+    def _log_frame(self, direction: str, frame: Frame) -> None:
+        self._log.debug("%s %r", direction, frame)
+
+    # --- for the watchdog (see watchdog.Watched) ---------------------------------------
+
+    def bytes_taken(self) -> tuple[int, int]:
+        """Return how many bytes the transport has been given, and how many it still holds."""
+        assert self._transport is not None
+        try:
+            unsent = self._transport.get_write_buffer_size()
+        except NotImplementedError:
+            # a transport of somebody's own that does not count: pause_writing tells enough
+            unsent = 0 if self._sender.writable else 1
+        return self._bytes_sent, unsent
+
+    def close_for(self, error_code: ErrorCodes, reason: str) -> None:
+        """Close with GOAWAY."""
+        self._log.info("closing: %s", reason)
+        last = self._conn.go_away(error_code)
+        self._close(ConnectionClosed(error_code, last, None, "local", reason=reason))
+
+    def reset_for(self, stream_id: int, reason: str) -> None:
+        """Reset one stream."""
+        self._log.info("stream %d is reset: %s", stream_id, reason)
+        error = StreamReset(stream_id, ErrorCodes.CANCEL, "local", reason=reason)
+        self._streams[stream_id].fail(error)
+        self.send_reset(error)
+
+    def abort_for(self, reason: str) -> None:
+        """Abort the transport."""
+        self._abort(ConnectionClosed(reason=reason))
+
+    # --- opening -----------------------------------------------------------------------
+
+    def _initial_settings(self) -> dict[SettingCodes, int]:
+        config = self.config
+        settings = {
+            SettingCodes.HEADER_TABLE_SIZE: config.header_table_size,
+            SettingCodes.MAX_CONCURRENT_STREAMS: config.concurrency,
+            SettingCodes.INITIAL_WINDOW_SIZE: config.initial_window_size,
+            SettingCodes.MAX_FRAME_SIZE: config.max_frame_size,
+            SettingCodes.MAX_HEADER_LIST_SIZE: config.max_header_list_size,
+        }
+        if self._client_side:
+            settings[SettingCodes.ENABLE_PUSH] = int(config.enable_push)
+        elif config.enable_connect_protocol:
+            settings[SettingCodes.ENABLE_CONNECT_PROTOCOL] = 1
+        return settings
+
+    def _name_origin(self) -> None:
+        """Learn ``:scheme`` and ``:authority`` from the transport, where nobody has set them."""
+        if self.get_extra_info("ssl_object") is not None:
+            self.scheme = "https"
+        peer = self.get_extra_info("peername")
+        if self.authority is not None:
+            return
+        if isinstance(peer, tuple) and len(peer) >= 2:
+            host = f"[{peer[0]}]" if ":" in str(peer[0]) else str(peer[0])
+            self.authority = f"{host}:{peer[1]}"
+        else:
+            self.authority = "localhost"
+
+    def _check_alpn(self) -> str | None:
+        """Say what is wrong with the protocol that TLS has chosen (RFC 9113 section 3.2)."""
+        tls = self.get_extra_info("ssl_object")
+        if tls is None:
+            return None
+        chosen = tls.selected_alpn_protocol()
+        if chosen == "h2":
+            return None
+        side = "server" if self._client_side else "client"
+        if chosen is None:
+            return f"the {side} has not agreed on ALPN 'h2': it chose no protocol"
+        return f"TLS has agreed on ALPN {chosen!r}, not 'h2'"
+
+    def _open_expired(self) -> None:
+        came = "no SETTINGS" if self._bytes_received else "nothing"
+        self._conn.go_away(ErrorCodes.SETTINGS_TIMEOUT)
+        self._fail_handshake(f"the peer sent {came} for {self.config.open_timeout} s")
+
+    def _fail_handshake(self, problem: str) -> None:
+        self._log.info("no HTTP/2: %s", problem)
+        self._close_deadline = self._now()
+        self._close(HandshakeError(problem))
+
+    def _handler_returned(self) -> None:
+        self.begin_shutdown(self.config.close_timeout)
+
+    def _handler_failed(self) -> None:
+        self.close_connection(ErrorCodes.INTERNAL_ERROR)
+
+    # --- ending ------------------------------------------------------------------------
+
+    def _check_opens(self) -> None:
+        self._check_usable(new_stream=True)
+
+    def _check_usable(self, *, new_stream: bool = False) -> None:
+        """Raise why nothing can be sent; with ``new_stream``, why no stream can start."""
+        if self._transport is None and self._close_reason is None:
+            raise ConnectionClosed(reason="there is no connection yet", retryable=True)
+        reason = self._close_reason or (self._goaway if new_stream else None)
+        if reason is None and new_stream and self.is_closing:
+            reason = ConnectionClosed(ErrorCodes.NO_ERROR, initiator="local", reason="it closes")
+        if isinstance(reason, ConnectionClosed):
+            raise reason.for_stream(retryable=new_stream)
+        if reason is not None:
+            raise reason.fresh()
+
+    def _fail_connection(self) -> None:
+        """What the peer sent has broken a rule of the connection: GOAWAY is queued already."""
+        failure = self._conn.failure
+        assert failure is not None
+        self._log.info("the peer broke the protocol: %s", failure)
+        if isinstance(failure, PrefaceError):
+            self._close(HandshakeError(str(failure)))
+            return
+        last = self._conn.highest_inbound_stream_id
+        self._close(
+            ConnectionClosed(int(failure.error_code), last, None, "local", reason=str(failure))
+        )
+
+    def begin_shutdown(self, grace: float) -> None:
+        """Begin to close gracefully: see :meth:`shutdown`."""
+        if self._over:
+            return
+        if self._transport is None:
+            self._end(ConnectionClosed(ErrorCodes.NO_ERROR, initiator="local"))
+            return
+        now, loop = self._now(), self._loop
+        assert loop is not None
+        if self._close_deadline is None:
+            self._close_deadline = now + max(grace, self.config.close_timeout)
+        if self._grace_timer is None or self._grace_timer.when() > now + grace:
+            if self._grace_timer is not None:
+                self._grace_timer.cancel()
+            self._grace_timer = loop.call_at(now + grace, self._grace_over)
+        if not self._draining and self._shutdown_ping is None:
+            self._announce_end()
+
+    def _announce_end(self) -> None:
+        self._going_away = True
+        self._slots.fail(ConnectionClosed(ErrorCodes.NO_ERROR, initiator="local", retryable=True))
+        if self._client_side and not self.config.enable_push:
+            # nothing of the server's can be on its way
+            self._drain()
+            return
+        self._conn.go_away(ErrorCodes.NO_ERROR, final=False)
+        assert self._pings is not None
+        self._shutdown_ping = self._pings.start()
+
+    def _drain(self) -> None:
+        self._draining = True
+        self._conn.go_away(ErrorCodes.NO_ERROR)
+        self._settle()
+
+    def _grace_over(self) -> None:
+        last = self._conn.go_away(ErrorCodes.NO_ERROR)
+        self._close(
+            ConnectionClosed(
+                ErrorCodes.NO_ERROR, last, None, "local", reason="the grace time is over"
+            )
+        )
+
+    def _close_drained(self) -> None:
+        if self._goaway is not None:
+            reason = self._goaway
+            self._conn.go_away(ErrorCodes.NO_ERROR)
+        else:
+            last = self._conn.highest_inbound_stream_id
+            reason = ConnectionClosed(ErrorCodes.NO_ERROR, last, None, "local")
+        self._close(reason)
+
+    def _close(self, reason: AIOH2Exception) -> None:
+        """End everything, write what was framed, and close the transport."""
+        self._flush()
+        self._end(reason)
+        transport, loop = self._transport, self._loop
+        if transport is None or loop is None:
+            return
+        transport.close()
+        deadline = self._now() + self.config.close_timeout
+        if self._close_deadline is not None:
+            deadline = min(deadline, self._close_deadline)
+        self._abort_timer = loop.call_at(deadline, transport.abort)
+
+    def _abort(self, reason: AIOH2Exception) -> None:
+        self._end(reason)
+        if self._transport is not None:
+            self._transport.abort()
+
+    def _end(self, reason: AIOH2Exception) -> None:
+        """Nothing more is sent or received: tell everybody who waits. Once."""
+        if self._over:
+            return
+        self._over = True
+        self._close_reason = reason
+        self._watchdog.stop()
+        for timer in (self._open_timer, self._grace_timer):
+            if timer is not None:
+                timer.cancel()
+        self._slots.fail(_for_stream(reason, retryable=True))
+        streams, self._streams = list(self._streams.values()), {}
+        for stream in streams:
+            self._fail_stream(stream, _for_stream(reason, retryable=stream in self._unwritten))
+            self._retire(stream, aborted=True)
+        self._sender.end(reason)
+        if self._pings is not None:
+            self._pings.end(reason)
+        if self._opened is not None and not self._opened.done():
+            self._opened.set_exception(reason.fresh())
+            self._opened.exception()
+        _wake(self._accepting)
+
+
+def _of(exc: Exception | None) -> str:
+    return f": {exc}" if exc is not None else ""
+
+
+def _for_stream(reason: AIOH2Exception, *, retryable: bool) -> AIOH2Exception:
+    if isinstance(reason, ConnectionClosed):
+        return reason.for_stream(retryable=retryable)
+    return reason.fresh()
+
+
+def _wake(futures: Any) -> None:
+    waiting = list(futures)
+    futures.clear()
+    for future in waiting:
+        if not future.done():
+            future.set_result(None)
+
+
+def _wake_one(futures: deque[asyncio.Future[None]]) -> None:
+    while futures:
+        future = futures.popleft()
+        if not future.done():
+            future.set_result(None)
+            return
