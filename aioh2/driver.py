@@ -12,7 +12,7 @@ import itertools
 import logging
 import operator
 from collections import OrderedDict, deque
-from collections.abc import Callable
+from collections.abc import Callable, KeysView
 from typing import Any, ClassVar, Final, NamedTuple, cast
 
 import h2.events as events
@@ -651,6 +651,9 @@ class Driver(asyncio.Protocol):
         self._streams_opened += 1
         self._watchdog.busy()
         return stream
+
+    def _open_ids(self) -> KeysView[int]:
+        return self._streams.keys()
 
     def _decode(self, fields: Any) -> HeaderList:
         return decode(fields, self.config.header_encoding)

@@ -176,7 +176,7 @@ class H2Protocol(Driver):
             self._conn.prioritize(stream_id, weight, parent, exclusive)
             self._flush_soon()
         self._scheduler.reprioritize(
-            stream_id, parent, weight, exclusive, parent_open=parent in self._streams
+            stream_id, parent, weight, exclusive, parent_open=parent in self._open_ids()
         )
 
     # --- the same, by handle ---------------------------------------------------------------
@@ -282,7 +282,7 @@ class H2Protocol(Driver):
             raise ValueError(f"grace must be at least 0 seconds, not {grace}")
         own = current_stream.get()
         inside = own is not None and own.protocol is self
-        counted = set(self._streams) - ({own.id} if inside and own is not None else set())
+        counted = set(self._open_ids()) - ({own.id} if inside and own is not None else set())
         tally = Tally(counted if not self._over else set())
         self._tallies.append(tally)
         self.begin_shutdown(grace)
@@ -379,7 +379,7 @@ class H2Protocol(Driver):
             bytes_received=self._bytes_received,
             bytes_sent=self._bytes_sent,
             streams_opened=self._streams_opened,
-            streams_open=len(self._streams),
+            streams_open=len(self._open_ids()),
             resets_received=self._resets_received,
             resets_sent=self._resets_sent,
             rtt=self.rtt,

@@ -519,6 +519,7 @@ class TestFrameFormat(Conformance):
     async def test_undefined_flags(self) -> None:
         frames = [
             raw(DATA, 0xF6, 1, b"xx"),
+            raw(DATA, 0xFE, 1, b"\x01x\0"),
             raw(PRIORITY, 0xFF, 99, u32(0) + b"\x0f"),
             raw(SETTINGS, 0xFE),
             raw(WINDOW_UPDATE, 0xFF, 0, u32(1)),

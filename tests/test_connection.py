@@ -482,6 +482,11 @@ class TestFrameBuffer(unittest.TestCase):
             next(made)
         self.assertEqual(caught.exception.error_code, code)
 
+    def test_largest(self) -> None:
+        made = self.begun()
+        made.add_data(raw(DATA, 0, 1, bytes(16384)))
+        self.assertEqual(len(next(made).data), 16384)  # type: ignore[attr-defined]
+
     def test_length(self) -> None:
         size = ErrorCodes.FRAME_SIZE_ERROR
         self.fails(raw(DATA, 0, 1, bytes(16385))[:9], FrameTooLargeError, size)
@@ -527,7 +532,8 @@ class TestFrameBuffer(unittest.TestCase):
                 0,
             ),
             (raw(PUSH_PROMISE, PADDED | END_HEADERS, 1, b"\x01" + u32(2) + b"a\0"), "data", b"a"),
-            # a flag without meaning
+            # flags without meaning
+            (raw(DATA, PADDED | PRIORITIZED, 1, b"\x01a\0"), "data", b"a"),
             (raw(PING, PADDED, 0, b"\xff2345678"), "opaque_data", b"\xff2345678"),
         ):
             with self.subTest(frame=frame):
@@ -644,7 +650,8 @@ class TestRequests(ConnectionCase):
         self.assertEqual((update.stream_id, update.depends_on, update.weight), (3, 1, 16))
 
     def test_depends_on_itself(self) -> None:
-        self.assert_reset(self.server(), dependent(1, 1), 1, ErrorCodes.PROTOCOL_ERROR)
+        code = ErrorCodes.PROTOCOL_ERROR
+        self.assertEqual(self.assert_reset(self.server(), dependent(1, 1), 1, code), [])
 
     def test_wrong_side(self) -> None:
         code = ErrorCodes.PROTOCOL_ERROR
@@ -674,6 +681,9 @@ class TestRequests(ConnectionCase):
         made = self.server()
         found = made.receive(opening(1, announced) + data(1, b"abc", end=True))
         self.assertEqual(kinds(found), ["RequestReceived", "DataReceived", "StreamEnded"])
+        made = self.server()
+        made.receive(opening(1, [*HEAD, (b"content-length", b"3")]) + data(1, b"abc", end=True))
+        self.assertEqual(made.data_to_send(), b"")
         for content in (b"ab", b"abcd"):
             made = self.server()
             made.receive(opening(1, announced))
@@ -774,6 +784,15 @@ class TestResponses(ConnectionCase):
             made = self.client(POST)
             *_, event = self.assert_reset(made, frames, 1, ErrorCodes.PROTOCOL_ERROR)
             self.assertIsInstance(event, StreamFailed)
+
+    def test_depends_on_itself(self) -> None:
+        made = self.client(POST)
+        made.end_stream(1)
+        made.data_to_send()
+        payload = u32(1) + b"\x0f" + literal(RESPONSE)
+        frame = raw(HEADERS, END_HEADERS | END_STREAM | PRIORITIZED, 1, payload)
+        found = self.assert_reset(made, frame, 1, ErrorCodes.PROTOCOL_ERROR)
+        self.assertEqual(kinds(found), ["StreamFailed"])
 
     def test_without_content(self) -> None:
         """Whatever the content-length says (RFC 9110 section 6.4.1)."""

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import gc
+import weakref
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from typing import Any
@@ -694,6 +696,16 @@ class TestServe(HandlerCase):
             peer.request(1)
         self.assertEqual(await self.resets(), [(1, 11)])
 
+    async def test_reset_by_the_handler_in_the_middle(self) -> None:
+        async def handler(stream: aioh2.H2Stream) -> None:
+            await stream.start_response(RESPONSE)
+            stream.reset()
+
+        peer = await self.serving(handler)
+        with self.assertNoLogs(LOG, "INFO"):
+            peer.request(1)
+            self.assertEqual(await self.resets(), [(1, 8)])
+
     async def test_exception(self) -> None:
         async def handler(stream: aioh2.H2Stream) -> None:
             if stream.id == 1:
@@ -752,6 +764,20 @@ class TestServe(HandlerCase):
         async with self.info_at_most():
             proceed.set()
         self.assertEqual(await self.resets(), [(1, 2)])
+
+    async def test_exception_while_the_connection_closes(self) -> None:
+        proceed = asyncio.Event()
+
+        async def handler(stream: aioh2.H2Stream) -> None:
+            await proceed.wait()
+            raise ValueError("of the application")
+
+        peer = await self.serving(handler)
+        peer.request(1)
+        peer.goaway(0)
+        await settle()
+        async with self.logs("ERROR"):
+            proceed.set()
 
     async def test_error_of_another_connection(self) -> None:
         other = await Peer.of_client()
@@ -963,8 +989,29 @@ class TestServe(HandlerCase):
         self.assertEqual(ended, [1])
         self.assertTrue(self.serve.done())
 
-    async def test_nothing_is_left(self) -> None:
+    async def test_cancelled_when_it_has_closed_the_connection_itself(self) -> None:
+        ended: list[int] = []
+
         async def handler(stream: aioh2.H2Stream) -> None:
+            stream.protocol.close_connection()
+            try:
+                await forever()
+            finally:
+                ended.append(stream.id)
+
+        peer = await self.serving(handler)
+        async with self.info_at_most():
+            peer.request(1)
+            await settle()
+        self.assertTrue(peer.transport.closed)
+        self.assertEqual(ended, [1])
+        self.assertTrue(self.serve.done())
+
+    async def test_nothing_is_left(self) -> None:
+        streams: list[weakref.ref[aioh2.H2Stream]] = []
+
+        async def handler(stream: aioh2.H2Stream) -> None:
+            streams.append(weakref.ref(stream))
             await stream.start_response(RESPONSE, end_stream=True)
 
         peer = await self.serving(handler, concurrency=2)
@@ -975,6 +1022,9 @@ class TestServe(HandlerCase):
         await settle()
         self.assertEqual(len(asyncio.all_tasks()), before)
         self.assertEqual(self.server.stats.streams_open, 0)
+        gc.collect()
+        # those that can still be read
+        self.assertEqual([ref() is not None for ref in streams], [False] * 18 + [True] * 2)
 
 
 class TestUnwantedBody(HandlerCase):

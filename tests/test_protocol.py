@@ -966,14 +966,19 @@ class TestPush(Timed):
         self.assertEqual(peer.protocol.waiting_requests, 1)
 
     async def test_parent_is_reset_while_it_is_cancelled(self) -> None:
-        peer = await self.server(MAX_CONCURRENT_STREAMS=1)
-        await self.soon(peer.protocol.push_stream(1, REQUEST))
-        call = await self.waiting(peer.protocol.push_stream(1, REQUEST))
-        call.cancel()
-        peer.reset(1)
-        await settle()
-        self.assertTrue(call.cancelled())
-        self.assertEqual(peer.protocol.waiting_requests, 0)
+        for cancelled_first in (True, False):
+            with self.subTest(cancelled_first=cancelled_first):
+                peer = await self.server(MAX_CONCURRENT_STREAMS=1)
+                await self.soon(peer.protocol.push_stream(1, REQUEST))
+                call = await self.waiting(peer.protocol.push_stream(1, REQUEST))
+                if cancelled_first:
+                    call.cancel()
+                peer.reset(1)
+                call.cancel()
+                await settle()
+                self.assertTrue(call.cancelled())
+                self.assertEqual(peer.protocol.waiting_requests, 0)
+                self.assertEqual(peer.protocol.available_slots, 0)
 
     async def test_stream_ids_are_used_up(self) -> None:
         peer = await self.server()
