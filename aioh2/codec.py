@@ -1,7 +1,7 @@
 """HPACK coders, subclasses of hpack's (RFC 7541).
 
-They close what hpack leaves open: which table sizes an encoder has to announce, how large a
-table a peer may make it keep, and how much a decoder copies for one header block.
+They close what hpack leaves open: which table sizes an encoder has to announce, and how large a
+table a peer may make it keep.
 """
 
 from __future__ import annotations
@@ -28,8 +28,8 @@ class Encoder(hpack.Encoder):
         super().__init__()
         # The size that the peer's decoder has been told.
         self._announced = self.header_table.maxsize
-        # The smallest size since then.
-        self._smallest = self._announced
+        # The smallest size that was set since then; None: none was.
+        self._smallest: int | None = None
 
     @property
     def header_table_size(self) -> int:
@@ -40,15 +40,20 @@ class Encoder(hpack.Encoder):
     def header_table_size(self, value: int) -> None:
         size = min(value, self.MAX_TABLE_SIZE)
         self.header_table.maxsize = size
-        self._smallest = min(self._smallest, size)
+        self._smallest = size if self._smallest is None else min(self._smallest, size)
         # hpack asks this flag whether the next block starts with _encode_table_size_change()
-        self.header_table.resized = (self._smallest, size) != (self._announced, self._announced)
+        changed = (self._smallest, size) != (self._announced, self._announced)
+        self.header_table.resized = changed
+        if not changed:
+            self._smallest = None
 
     def _encode_table_size_change(self) -> bytes:
         # hpack calls this at the start of a block when header_table.resized is set
         size = self.header_table.maxsize
-        sizes = [self._smallest, size] if self._smallest < size else [size]
-        self._announced = self._smallest = size
+        sizes = [size]
+        if self._smallest is not None and self._smallest < size:
+            sizes.insert(0, self._smallest)
+        self._announced, self._smallest = size, None
         block = bytearray()
         for number in sizes:
             update = encode_integer(number, 5)

@@ -545,9 +545,8 @@ class Driver(asyncio.Protocol):
 
     def credit(self, stream_id: int, count: int) -> None:
         """Give window back to the peer."""
-        if not self._over:
-            self._conn.credit(count, stream_id)
-            self._flush_soon()
+        self._conn.credit(count, stream_id)
+        self._flush_soon()
 
     def body_waits(self, stream_id: int, waits: bool) -> None:
         """A reader begins, or ends, to wait for body bytes."""
@@ -985,8 +984,8 @@ class Driver(asyncio.Protocol):
         self._flush()
         self._end(reason)
         transport, loop = self._transport, self._loop
-        if transport is None or loop is None:
-            return
+        assert transport is not None
+        assert loop is not None
         transport.close()
         deadline = self._now() + self.config.close_timeout
         if self._close_deadline is not None:

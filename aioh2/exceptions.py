@@ -60,7 +60,8 @@ class AIOH2Exception(Exception):
         """Return a copy without traceback and context, so that each waiter raises its own."""
         copy = _rebuild(type(self), self.args, dict(self.__dict__))
         assert isinstance(copy, type(self))
-        copy.__cause__ = self.__cause__
+        if self.__cause__ is not None:
+            copy.__cause__ = self.__cause__
         return copy
 
 
@@ -78,7 +79,8 @@ class SendException(AIOH2Exception):
         super().__init__(f"{len(data)} bytes were not sent{why}")
         self.data = data
         self.retryable = cause.retryable if cause is not None else False
-        self.__cause__ = cause
+        if cause is not None:
+            self.__cause__ = cause
 
 
 class HandshakeError(AIOH2Exception, ConnectionError):
@@ -145,7 +147,8 @@ class ConnectionClosed(AIOH2Exception):
             reason=self.reason,
             retryable=retryable,
         )
-        error.__cause__ = self.__cause__
+        if self.__cause__ is not None:
+            error.__cause__ = self.__cause__
         return error
 
 

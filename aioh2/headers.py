@@ -297,7 +297,9 @@ def _check_target(pseudo: Mapping[bytes, bytes], method: bytes, host: bytes | No
 def _check_authority(authority: bytes, host: bytes | None, scheme: bytes) -> None:
     if scheme in _DEFAULT_PORT or not scheme:
         if not _VISIBLE(authority):
-            raise Malformed(f"the authority must not be empty or have a space, as {authority!r}")
+            raise Malformed(
+                f"the authority must not be empty or have a space, as {authority!r} does"
+            )
         if b"@" in authority:
             raise Malformed("':authority' must not have a userinfo part")
     elif authority and not _VISIBLE(authority):

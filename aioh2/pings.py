@@ -55,8 +55,7 @@ class Pings:
         if self._activity:
             waiting, self._activity = self._activity, []
             for future in waiting:
-                if not future.done():
-                    future.set_result(None)
+                future.set_result(None)
 
     def acked(self, payload: bytes) -> None:
         """The ACK of a PING has come."""

@@ -211,11 +211,12 @@ class Sender:
     def drop(self, stream_id: int, error: AIOH2Exception | None) -> None:
         """The stream is over; where not cleanly, its callers get ``error`` and what is unsent."""
         self._scheduler.remove(stream_id)
-        if error is not None and self._framed:
+        if error is None:
+            return
+        if self._framed:
             self._release(error, stream_id)
         for body in self._queues.pop(stream_id, ()):
-            if error is not None:
-                body.fail(error)
+            body.fail(error)
 
     def _release(self, error: AIOH2Exception, stream_id: int) -> None:
         """Wake who waits only for the transport."""

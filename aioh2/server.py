@@ -184,7 +184,8 @@ async def _listen_on_one_port(
     another: then the next one is tried.
     """
     loop = asyncio.get_running_loop()
-    for attempts_left in reversed(range(_PORT_ATTEMPTS)):
+    attempts = 0
+    while True:
         server = await loop.create_server(
             factory, host, 0, ssl=ssl, **{**options, "start_serving": False}
         )
@@ -195,7 +196,8 @@ async def _listen_on_one_port(
         try:
             return await loop.create_server(factory, host, ports[0], ssl=ssl, **options)
         except OSError as error:
-            if error.errno != errno.EADDRINUSE or not attempts_left:
+            attempts += 1
+            if error.errno != errno.EADDRINUSE or attempts == _PORT_ATTEMPTS:
                 raise
     if options.get("start_serving", True):
         await server.start_serving()

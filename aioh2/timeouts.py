@@ -54,13 +54,6 @@ class Timeouts:
         if waits is not None:
             waits.setdefault(stream_id, now)
 
-    def restart(self, kind: Limit, now: float, stream_id: int = 0) -> None:
-        """There was progress in a wait, if it has begun."""
-        waits = self._began.get(kind)
-        if waits is not None and stream_id in waits:
-            waits[stream_id] = now
-            waits.move_to_end(stream_id)
-
     def end(self, kind: Limit, stream_id: int = 0) -> None:
         """A wait is over, if it has begun."""
         waits = self._began.get(kind)

@@ -567,25 +567,28 @@ class TestCancelled(ClientCase):
         context.set_alpn_protocols(["h2"])
         listener = socket.create_server(("127.0.0.1", 0))
         self.addCleanup(listener.close)
-        done = threading.Event()
+        greeted, done = threading.Event(), threading.Event()
 
         def serve() -> None:
             sock, _ = listener.accept()
-            with context.wrap_socket(sock, server_side=True):
+            with context.wrap_socket(sock, server_side=True) as tls:
+                tls.recv(1)
+                greeted.set()
                 done.wait(10)
 
         async def give_up() -> None:
-            async with asyncio.timeout(0.1):
-                await aioh2.open_connection(*listener.getsockname(), ssl=client_context())
+            opening = asyncio.ensure_future(connect())
+            await asyncio.to_thread(greeted.wait, 10)
+            opening.cancel()
+            await asyncio.wait([opening])
 
-        def run() -> None:
-            with contextlib.suppress(TimeoutError):
-                asyncio.run(give_up())
+        async def connect() -> None:
+            await aioh2.open_connection(*listener.getsockname(), ssl=client_context())
 
         thread = threading.Thread(target=serve)
         thread.start()
         try:
-            await self.within(asyncio.to_thread(run))
+            await self.within(asyncio.to_thread(asyncio.run, give_up(), debug=False))
         finally:
             done.set()
             thread.join()

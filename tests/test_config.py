@@ -230,7 +230,7 @@ class TestObject(unittest.TestCase):
 
     def test_options_have_names(self) -> None:
         with self.assertRaises(TypeError):
-            Config(100)  # type: ignore[misc]
+            Config(100)  # type: ignore[call-arg]
 
     def test_it_is_a_value(self) -> None:
         config = Config(concurrency=7)

@@ -682,7 +682,10 @@ class TestRequests(ConnectionCase):
         found = made.receive(opening(1, announced) + data(1, b"abc", end=True))
         self.assertEqual(kinds(found), ["RequestReceived", "DataReceived", "StreamEnded"])
         made = self.server()
+        # the request's own content counts, whatever its method
         made.receive(opening(1, [*HEAD, (b"content-length", b"3")]) + data(1, b"abc", end=True))
+        # but what goes through a tunnel does not
+        made.receive(headers(3, [*CONNECT, (b"content-length", b"3")]))
         self.assertEqual(made.data_to_send(), b"")
         for content in (b"ab", b"abcd"):
             made = self.server()

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
+import gc
 import logging
 from typing import Any
 from unittest import mock
@@ -1126,6 +1127,7 @@ class TestPing(Timed):
         self.peer.ack_ping(frame)
         await settle()
         self.assertTrue(call.cancelled())
+        self.assertIsNone(self.client.rtt)
 
     async def test_cancelled_when_the_ack_comes(self) -> None:
         call = await self.waiting(self.client.ping())
@@ -1149,6 +1151,19 @@ class TestPing(Timed):
         await settle()
         self.assertTrue(call.cancelled())
 
+    async def test_cancelled_when_the_connection_has_ended(self) -> None:
+        await self.after(2.1)
+        calls = [
+            await self.waiting(call) for call in (self.client.ping(), self.client.wait_functional())
+        ]
+        self.client.connection_lost(None)
+        for call in calls:
+            call.cancel()
+        await settle()
+        # an error that nobody has taken would go to the loop's exception handler
+        del call, calls
+        gc.collect()
+
     async def test_ping_of_the_peer(self) -> None:
         self.peer.send(PingFrame(0, b"12345678"))
         (frame,) = await self.pings()
@@ -1157,6 +1172,11 @@ class TestPing(Timed):
     async def test_functional_when_bytes_came_just_now(self) -> None:
         self.assertIsNone(await self.soon(self.client.wait_functional()))
         self.assertEqual(await self.pings(), [])
+        call = await self.waiting(self.client.ping())
+        (frame,) = await self.pings()
+        self.peer.ack_ping(frame)
+        await settle()
+        self.assertEqual(await self.soon(self.client.wait_functional()), call.result())
 
     async def test_functional_after_a_ping(self) -> None:
         await self.after(2.1)

@@ -155,6 +155,15 @@ class TestFastPath(SenderCase):
         await self.now(asyncio.gather(waits, task))
         self.assertEqual(await self.order(peer), [3, 3, 5])
 
+    async def test_not_past_what_waits_on_its_own_stream(self) -> None:
+        peer, (stream,) = await self.connect(window=1_000_000, connection=1_000_000)
+        first = asyncio.ensure_future(stream.send_data(b"a" * 300_000))
+        await settle(2)
+        self.assertFalse(first.done())
+        await self.now(stream.send_data(b"b"))
+        data = b"".join(data for data, _ in await self.sent(peer))
+        self.assertEqual(data, b"a" * 300_000 + b"b")
+
     async def test_large_body_waits_for_its_turns(self) -> None:
         peer, (stream,) = await self.connect(window=1_000_000, connection=1_000_000)
         await self.now(stream.send_data(bytes(Sender.SHARE + 1), end_stream=True))
@@ -384,6 +393,8 @@ class TestTransport(SenderCase):
         with self.assertRaises(aioh2.SendException) as caught:
             await self.now(tasks[0])
         self.assertEqual(caught.exception.data, b"")
+        self.assertIsNone(peer.protocol.blocked_on(1))
+        self.assertEqual(peer.protocol.blocked_on(3), "transport")
         self.assertFalse(tasks[1].done())
         peer.protocol.resume_writing()
         await self.now(tasks[1])
@@ -458,6 +469,8 @@ class TestBlockedOn(SenderCase):
         await self.waiting(first.send_data(b"abc"))
         self.assertEqual(peer.protocol.blocked_on(first.id), "stream window")
         self.assertIsNone(peer.protocol.blocked_on(second.id))
+        self.assertTrue(peer.protocol.has_queued(first.id))
+        self.assertFalse(peer.protocol.has_queued(second.id))
 
 
 class TestWindowTimeout(SenderCase):

@@ -500,14 +500,19 @@ class TestCancelled(StreamCase):
                 self.assertIsNone(stream.blocked_on)
                 self.assertEqual(await self.now(stream.read()), b"abc")
 
-    async def test_one_of_two_readers(self) -> None:
-        peer, stream = await self.client()
-        first, second = [await self.waiting(stream.read()) for _ in range(2)]
-        second.cancel()
-        await settle()
-        self.assertEqual(stream.blocked_on, "peer")
-        peer.data(1, b"abc")
-        self.assertEqual(await self.now(first), b"abc")
+    async def test_one_of_two_who_wait(self) -> None:
+        for name, result in (("read", b"abc"), ("recv_response", RESPONSE), ("recv_trailers", [])):
+            for cancelled in (0, 1):
+                with self.subTest(name, cancelled=cancelled):
+                    peer, stream = await self.client(respond=False)
+                    tasks = [await self.waiting(getattr(stream, name)()) for _ in range(2)]
+                    tasks[cancelled].cancel()
+                    await settle()
+                    self.assertEqual(stream.blocked_on, "peer")
+                    peer.respond(1)
+                    peer.data(1, b"abc", end=True)
+                    self.assertEqual(await self.now(tasks[not cancelled]), result)
+                    self.assertTrue(tasks[cancelled].cancelled())
 
     async def test_reader_that_holds_bytes(self) -> None:
         peer, stream = await self.client()
@@ -1227,6 +1232,8 @@ class TestReset(StreamCase):
         stream.reset()
         self.assertEqual(await peer.frames(), [])
         self.assertEqual(await self.now(stream.read(-1)), b"abc")
+        self.assertEqual(repr(stream), "<H2Stream 1 closed>")
+        self.assertEqual(peer.protocol.stats.resets_sent, 0)
 
     async def test_after_the_peers(self) -> None:
         peer, stream = await self.client()

@@ -396,7 +396,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     gc.collect()
     for kind, number in zip(kinds, before, strict=True):
         left = count(kind) - number
-        if left:
+        if left > 0:
             problems.append(f"{left} objects of {kind.__module__}.{kind.__qualname__} are left")
     for problem in problems:
         print(f"PROBLEM: {problem}")
