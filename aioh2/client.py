@@ -6,7 +6,7 @@ import asyncio
 import ssl as tls
 from collections.abc import Awaitable, Callable, Generator
 from types import TracebackType
-from typing import Any, Generic, TypeVar, cast
+from typing import Any, Generic, TypeVar, cast, overload
 
 from .config import Config
 from .exceptions import HandshakeError
@@ -44,15 +44,34 @@ class Connecting(Generic[ProtocolT]):
         await self._protocol.__aexit__(kind, error, traceback)
 
 
+@overload
 def open_connection(
     host: str | None = None,
     port: int | None = None,
     *,
-    cls: type[ProtocolT] = H2Protocol,  # type: ignore[assignment]  # because a default binds no T
+    cls: type[ProtocolT],
     config: Config | None = None,
     ssl: bool | tls.SSLContext | None = None,
     **options: Any,
-) -> Connecting[ProtocolT]:
+) -> Connecting[ProtocolT]: ...
+@overload
+def open_connection(
+    host: str | None = None,
+    port: int | None = None,
+    *,
+    config: Config | None = None,
+    ssl: bool | tls.SSLContext | None = None,
+    **options: Any,
+) -> Connecting[H2Protocol]: ...
+def open_connection(
+    host: str | None = None,
+    port: int | None = None,
+    *,
+    cls: type[Any] = H2Protocol,
+    config: Config | None = None,
+    ssl: bool | tls.SSLContext | None = None,
+    **options: Any,
+) -> Connecting[Any]:
     """Connect to a server over TCP; ``await`` it, or ``async with`` it.
 
     ``cls``: the class of the protocol. ``ssl``: True for a default context, or a context, on
@@ -84,14 +103,31 @@ def open_connection(
     return Connecting(connect)
 
 
+@overload
 def open_unix_connection(
     path: str | None = None,
     *,
-    cls: type[ProtocolT] = H2Protocol,  # type: ignore[assignment]  # because a default binds no T
+    cls: type[ProtocolT],
     config: Config | None = None,
     ssl: bool | tls.SSLContext | None = None,
     **options: Any,
-) -> Connecting[ProtocolT]:
+) -> Connecting[ProtocolT]: ...
+@overload
+def open_unix_connection(
+    path: str | None = None,
+    *,
+    config: Config | None = None,
+    ssl: bool | tls.SSLContext | None = None,
+    **options: Any,
+) -> Connecting[H2Protocol]: ...
+def open_unix_connection(
+    path: str | None = None,
+    *,
+    cls: type[Any] = H2Protocol,
+    config: Config | None = None,
+    ssl: bool | tls.SSLContext | None = None,
+    **options: Any,
+) -> Connecting[Any]:
     """Connect to a server on a Unix socket: as :func:`open_connection`.
 
     ``options`` are also those of ``loop.create_unix_connection``. ``:authority`` is

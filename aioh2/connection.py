@@ -828,7 +828,8 @@ class Connection(H2Connection):
         Not ``final``: it announces the end, with the highest id (RFC 9113 section 6.8). Final:
         the peer's later streams are ignored from now on.
         """
-        last = self.HIGHEST_ALLOWED_STREAM_ID
+        # the peer's highest: a client's is the even one below
+        last = self.HIGHEST_ALLOWED_STREAM_ID - self.config.client_side
         if final:
             last = self._last_accepted = min(self.highest_inbound_stream_id, self._last_accepted)
         self.close_connection(error_code, debug_data or None, last)

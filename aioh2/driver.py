@@ -271,6 +271,9 @@ class Driver(asyncio.Protocol):
             reason = self._goaway.for_stream(retryable=False)
         elif not self._peer_ready and self._client_side:
             reason = HandshakeError(f"the peer closed the connection before its SETTINGS{_of(exc)}")
+        elif self._going_away and not self._streams and exc is None:
+            # it closes a little earlier than this side would have
+            reason = ConnectionClosed(ErrorCodes.NO_ERROR, initiator="local")
         else:
             reason = ConnectionClosed(reason=str(exc) if exc else "")
         reason.__cause__ = exc
@@ -577,8 +580,10 @@ class Driver(asyncio.Protocol):
         fields = encode_request(
             headers,
             encoding,
-            scheme=asked.get(b":scheme", b"http").decode(),
-            authority=asked.get(b":authority", asked.get(b"host", b"")).decode(),
+            scheme=asked.get(b":scheme", b"http").decode("ascii"),
+            authority=asked.get(b":authority", asked.get(b"host", b"")).decode(
+                "utf-8", "surrogateescape"
+            ),
         )
         facts = check(fields, Kind.REQUEST)
         if facts.method not in (b"GET", b"HEAD"):
@@ -830,9 +835,12 @@ class Driver(asyncio.Protocol):
 
     def reset_for(self, stream_id: int, reason: str) -> None:
         """Reset one stream."""
+        stream = self._streams.get(stream_id)
+        if stream is None:
+            return
         self._log.info("stream %d is reset: %s", stream_id, reason)
         error = StreamReset(stream_id, ErrorCodes.CANCEL, "local", reason=reason)
-        self._streams[stream_id].fail(error)
+        stream.fail(error)
         self.send_reset(error)
 
     def abort_for(self, reason: str) -> None:

@@ -117,10 +117,12 @@ class StreamHandlers:
     def cancel(self, stream: H2Stream) -> None:
         """The peer has reset the stream, or the connection is lost."""
         task = self._tasks.get(stream)
-        if task is not None and task is asyncio.current_task():
+        if task is None:
+            return
+        if stream is current_stream.get():
             # it has ended the connection itself: it goes on to where it waits next
             task.get_loop().call_soon(task.cancel)
-        elif task is not None:
+        else:
             task.cancel()
 
     def _start(self, stream: H2Stream, handler: StreamHandler) -> asyncio.Task[None]:

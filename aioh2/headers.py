@@ -136,7 +136,7 @@ def encode_request(
     if b":authority" not in given:
         host = given.get(b"host")
         if host is None and authority is not None:
-            host = authority.encode("utf-8")
+            host = authority.encode("utf-8", "surrogateescape")
         if host is not None:
             filled.append(HeaderTuple(b":authority", host))
     if b":path" not in given and not plain_connect:

@@ -370,7 +370,11 @@ class H2Protocol(Driver):
     @property
     def remote_settings(self) -> Mapping[SettingCodes | int, int]:
         """The peer's settings, as they are now."""
-        return MappingProxyType(dict(self._conn.remote_settings))
+        known = set(SettingCodes)
+        settings = self._conn.remote_settings.items()
+        return MappingProxyType(
+            {SettingCodes(code) if code in known else code: value for code, value in settings}
+        )
 
     @property
     def stats(self) -> Stats:

@@ -3664,7 +3664,9 @@ class TestMutations(unittest.TestCase):
     def setUp(self) -> None:
         self.runner = self.enterContext(asyncio.Runner(debug=True))
         self.errors: list[Any] = []
-        self.runner.get_loop().set_exception_handler(lambda _, context: self.errors.append(context))
+        loop = self.runner.get_loop()
+        loop.slow_callback_duration = 10
+        loop.set_exception_handler(lambda _, context: self.errors.append(context))
         self.enterContext(self.assertNoLogs("aioh2", "WARNING"))
 
     @bounded(120)

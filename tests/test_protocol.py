@@ -875,6 +875,20 @@ class TestPush(Timed):
             ],
         )
 
+    async def test_origin_is_that_of_the_request(self) -> None:
+        for authority in ("b.test:8080", "\udcff.test"):
+            with self.subTest(authority):
+                peer = await Peer.of_server(settings={PUSH: 1})
+                block = [(b":authority", authority.encode("utf-8", "surrogateescape"))]
+                headers = [(b":method", b"GET"), (b":scheme", b"https"), *block, (b":path", b"/a")]
+                peer.request(1, headers)
+                await self.soon(peer.protocol.recv_request())
+                await self.soon(peer.protocol.push_stream(1, {":path": "/b"}))
+                stream = peer.protocol.stream(2)
+                pushed = dict(stream.request_headers)
+                self.assertEqual(pushed[":authority"], authority)
+                self.assertEqual((pushed[":scheme"], pushed[":path"]), ("https", "/b"))
+
     async def test_by_handle(self) -> None:
         peer = await self.server()
         pushed = await self.soon(peer.protocol.stream(1).push(REQUEST))
@@ -2052,6 +2066,41 @@ class TestTimeLimits(Timed):
         self.assertEqual(error.initiator, "local")
         self.assertIn("blocked on peer for 3 s", str(error))
         self.assertEqual(await self.soon(peer.protocol.read_stream(1)), b"some")
+
+    async def test_two_limits_of_one_stream_at_once(self) -> None:
+        peer = await Peer.of_server(settings={WINDOW: 0}, body_timeout=3, window_timeout=3)
+        server = peer.protocol
+        peer.request(1, POST, end=False)
+        await self.soon(server.start_response(1, RESPONSE))
+        reading = await self.waiting(server.read_stream(1))
+        sending = await self.waiting(server.send_data(1, b"123"))
+        await self.after(3.1)
+        self.assertIsInstance(reading.exception(), aioh2.StreamReset)
+        self.assertIsInstance(sending.exception(), aioh2.SendException)
+        self.assertEqual(len(await peer.frames(RstStreamFrame)), 1)
+
+    async def test_limits_of_several_streams_at_once(self) -> None:
+        peer = await Peer.of_server(body_timeout=3, idle_timeout=3)
+        server = peer.protocol
+        calls = []
+        for stream_id in (1, 3, 5):
+            peer.request(stream_id, POST, end=False)
+            calls.append(await self.waiting(server.read_stream(stream_id)))
+        await self.after(3.1)
+        for call in calls:
+            self.assertIsInstance(call.exception(), aioh2.StreamReset)
+        resets = await peer.frames(RstStreamFrame)
+        self.assertEqual([frame.stream_id for frame in resets], [1, 3, 5])
+        self.assertFalse(server.is_closing)
+
+    async def test_limits_of_the_connection_and_a_stream_at_once(self) -> None:
+        peer = await Peer.of_server(body_timeout=3, frame_timeout=3)
+        peer.request(1, POST, end=False)
+        reading = await self.waiting(peer.protocol.read_stream(1))
+        peer.send_bytes(b"\0")
+        await self.after(3.1)
+        self.assertIsNotNone(reading.exception())
+        self.assertTrue(peer.transport.closed)
 
     async def test_body_that_nobody_waits_for(self) -> None:
         peer = await Peer.of_server(body_timeout=3)
