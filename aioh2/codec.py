@@ -1,15 +1,53 @@
 """HPACK coders, subclasses of hpack's (RFC 7541).
 
 They close what hpack leaves open: which table sizes an encoder has to announce, and how large a
-table a peer may make it keep.
+table a peer may make it keep. And they remember what does not change while the table stands.
 """
 
 from __future__ import annotations
 
-import hpack
-from hpack.hpack import encode_integer
+from collections.abc import Iterable
+from typing import Any, Final, cast
 
-__all__ = ["Encoder"]
+import hpack
+from hpack import HeaderTuple, NeverIndexedHeaderTuple
+from hpack.exceptions import HPACKDecodingError, OversizedHeaderListError
+from hpack.hpack import DEFAULT_MAX_HEADER_LIST_SIZE, decode_integer, encode_integer
+from hpack.huffman_table import decode_huffman
+from hpack.table import HeaderTable
+
+__all__ = ["Decoder", "Encoder"]
+
+# Bytes that hold any integer that hpack accepts (RFC 7541 section 5.1), and one more.
+_INTEGER: Final = 8
+
+
+_STATIC: Final = (
+    HeaderTuple(b"", b""),
+    *(HeaderTuple(name, value) for name, value in HeaderTable.STATIC_TABLE),
+)
+
+
+class _Table(HeaderTable):
+    """hpack's table, which counts its changes, so that it is known how long a memo holds."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.version = 0
+
+    def add(self, name: bytes, value: bytes) -> None:
+        self.version += 1
+        super().add(name, value)
+
+    @property
+    def maxsize(self) -> int:
+        return self._maxsize
+
+    @maxsize.setter
+    def maxsize(self, newmax: int) -> None:
+        self.version += 1
+        # hpack's property, which does the work
+        cast(Any, HeaderTable.maxsize).fset(self, newmax)
 
 
 class Encoder(hpack.Encoder):
@@ -24,12 +62,43 @@ class Encoder(hpack.Encoder):
     #: SETTINGS_HEADER_TABLE_SIZE is leave to use that much, not an order.
     MAX_TABLE_SIZE = 4_096
 
+    #: Header lists that are remembered at once, and the most fields in one of them.
+    LISTS = 256
+    LONGEST = 16
+
     def __init__(self) -> None:
         super().__init__()
+        self.header_table: _Table = _Table()
+        # The blocks of header lists that changed nothing in the table, while it stands.
+        self._memo: dict[tuple[tuple[bytes, bytes], ...], bytes] = {}
+        self._memo_version = 0
         # The size that the peer's decoder has been told.
         self._announced = self.header_table.maxsize
         # The smallest size that was set since then; None: none was.
         self._smallest: int | None = None
+
+    def encode(self, headers: Any, huffman: bool = True) -> bytes:
+        """As hpack's; a tuple of fields that may all be indexed is remembered."""
+        table = self.header_table
+        if type(headers) is not tuple or table.resized or not huffman:
+            return super().encode(headers, huffman)
+        version = table.version
+        if version != self._memo_version:
+            self._memo.clear()
+            self._memo_version = version
+        block = self._memo.get(headers)
+        # a field that must never be indexed equals one that may
+        if block is None or not all(field.indexable for field in headers):
+            block = super().encode(headers, huffman)
+            if table.version == version and len(headers) <= self.LONGEST:
+                self._remember(headers, block)
+        return block
+
+    def _remember(self, headers: tuple[HeaderTuple, ...], block: bytes) -> None:
+        if all(field.indexable for field in headers):
+            if len(self._memo) >= self.LISTS:
+                self._memo.clear()
+            self._memo[headers] = block
 
     @property
     def header_table_size(self) -> int:
@@ -60,3 +129,103 @@ class Encoder(hpack.Encoder):
             update[0] |= 0x20
             block += update
         return bytes(block)
+
+
+class Decoder(hpack.Decoder):
+    """A decoder that remembers header blocks, and copies none of a block's rest for each field.
+
+    A block that changes nothing in the table means the same while the table stands. Blocks with
+    fields that must never be indexed, and those that announce a table size, are not remembered.
+    """
+
+    #: Blocks that are remembered at once, and the longest of them in bytes.
+    BLOCKS = 256
+    LONGEST = 1_024
+
+    def __init__(self, max_header_list_size: int = DEFAULT_MAX_HEADER_LIST_SIZE) -> None:
+        super().__init__(max_header_list_size)
+        self.header_table: _Table = _Table()
+        # What the blocks mean, and the state for which that holds.
+        self._memo: dict[bytes, tuple[HeaderTuple, ...]] = {}
+        self._memo_state: tuple[int, int, int] | None = None
+
+    @property
+    def state(self) -> tuple[int, int, int]:
+        """What a block's meaning depends on: it is the same while this is."""
+        return (self.header_table.version, self.max_header_list_size, self.max_allowed_table_size)
+
+    def decode(self, data: bytes, raw: bool = False) -> Iterable[HeaderTuple]:
+        """As hpack's; ``raw`` headers come as a tuple that may be shared."""
+        if not raw:
+            return super().decode(data, raw)
+        state = self.state
+        if state != self._memo_state:
+            self._memo.clear()
+            self._memo_state = state
+        fields = self._memo.get(data)
+        if fields is None:
+            fields, lasts = self._fields(data)
+            if lasts and len(data) <= self.LONGEST and state == self.state:
+                if len(self._memo) >= self.BLOCKS:
+                    self._memo.clear()
+                self._memo[data] = fields
+        return fields
+
+    def _fields(self, data: bytes) -> tuple[tuple[HeaderTuple, ...], bool]:
+        """Decode a block; also say whether it may be remembered."""
+        fields: list[HeaderTuple] = []
+        lasts = True
+        size = at = 0
+        end = len(data)
+        while at < end:
+            first = data[at]
+            if first > 0x80 and first < 0x80 + len(_STATIC):
+                field, at = _STATIC[first - 0x80], at + 1
+            elif first & 0x80:
+                field, used = self._decode_indexed(data[at : at + _INTEGER])
+                at += used
+            elif first & 0x60 == 0x20:
+                if fields:
+                    raise HPACKDecodingError("Table size update not at the start of the block")
+                at += self._update_encoding_context(data[at : at + _INTEGER])
+                lasts = False
+                continue
+            else:
+                field, at = self._literal(data, at)
+                lasts = lasts and field.indexable
+            fields.append(field)
+            size += 32 + len(field[0]) + len(field[1])
+            if size > self.max_header_list_size:
+                raise OversizedHeaderListError(
+                    f"A header list larger than {self.max_header_list_size} has been received"
+                )
+        self._assert_valid_table_size()
+        return tuple(fields), lasts
+
+    def _literal(self, data: bytes, at: int) -> tuple[HeaderTuple, int]:
+        """Decode a literal field (RFC 7541 section 6.2) from ``at`` on."""
+        first = data[at]
+        indexed = first & 0x40
+        prefix = 6 if indexed else 4
+        if first & ((1 << prefix) - 1):
+            index, used = decode_integer(data[at : at + _INTEGER], prefix)
+            name = self.header_table.get_by_index(index)[0]
+            at += used
+        else:
+            name, at = _string(data, at + 1)
+        value, at = _string(data, at)
+        if indexed:
+            self.header_table.add(name, value)
+        if not indexed and first & 0x10:
+            return NeverIndexedHeaderTuple(name, value), at
+        return HeaderTuple(name, value), at
+
+
+def _string(data: bytes, at: int) -> tuple[bytes, int]:
+    """Decode a string literal (RFC 7541 section 5.2)."""
+    length, used = decode_integer(data[at : at + _INTEGER], 7)
+    start, end = at + used, at + used + length
+    if end > len(data):
+        raise HPACKDecodingError("Truncated header block")
+    text = data[start:end]
+    return decode_huffman(text) if data[at] & 0x80 else text, end

@@ -61,7 +61,7 @@ from hyperframe.frame import (
     WindowUpdateFrame,
 )
 
-from .codec import Encoder
+from .codec import Decoder, Encoder
 from .headers import Facts, Fields, Kind, Malformed, check, join_cookies
 
 __all__ = ["Connection", "PrefaceError", "StreamFailed"]
@@ -365,6 +365,7 @@ class Connection(H2Connection):
         self.state_machine = _ConnectionStateMachine()
         self.incoming_buffer: FrameBuffer = FrameBuffer(server=not self.config.client_side)
         self.encoder = Encoder()
+        self.decoder = Decoder(self.DEFAULT_MAX_HEADER_LIST_SIZE)
         # SETTINGS that were sent and not acknowledged, in order (RFC 9113 section 6.5.3).
         self._unacked: deque[Mapping[int, int]] = deque()
         #: Whether the peer has acknowledged SETTINGS of ours.

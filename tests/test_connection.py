@@ -185,12 +185,16 @@ class ConnectionCase(unittest.TestCase):
         made.data_to_send()
         return made
 
+    def stream(self, made: Connection) -> Any:
+        """Return the first stream of a client."""
+        return made.streams[1]
+
     def written(self, made: Connection) -> list[tuple[int, int, int, bytes]]:
         return cut(made.data_to_send())
 
     def assert_reset(
         self, made: Connection, frames: bytes, stream_id: int, code: ErrorCodes
-    ) -> list[events.Event]:
+    ) -> list[Any]:
         """Check that the frames lead to one RST_STREAM; return the events."""
         found = made.receive(frames)
         self.assertIsNone(made.failure)
@@ -341,7 +345,8 @@ class TestReceive(ConnectionCase):
 
     def test_whatever_holds_octets(self) -> None:
         for kind in (bytes, bytearray, memoryview):
-            found = self.server().receive(kind(headers(1)))  # type: ignore[arg-type]
+            octets: Any = kind(headers(1))
+            found = self.server().receive(octets)
             self.assertEqual(kinds(found), ["RequestReceived", "StreamEnded"])
 
     def test_events_before_a_failure_are_kept(self) -> None:
@@ -463,7 +468,8 @@ class TestFrameBuffer(unittest.TestCase):
                 next(made)
             self.assertIs(made.mid_frame, expected)
         made.add_data(raw(CONTINUATION, END_HEADERS, 1, b"def"))
-        self.assertEqual(next(made).data, b"abcdef")  # type: ignore[attr-defined]
+        frame_of_all: Any = next(made)
+        self.assertEqual(frame_of_all.data, b"abcdef")
         self.assertFalse(made.mid_frame)
 
     def test_units(self) -> None:
@@ -485,7 +491,8 @@ class TestFrameBuffer(unittest.TestCase):
     def test_largest(self) -> None:
         made = self.begun()
         made.add_data(raw(DATA, 0, 1, bytes(16384)))
-        self.assertEqual(len(next(made).data), 16384)  # type: ignore[attr-defined]
+        frame: Any = next(made)
+        self.assertEqual(len(frame.data), 16384)
 
     def test_length(self) -> None:
         size = ErrorCodes.FRAME_SIZE_ERROR
@@ -515,7 +522,8 @@ class TestFrameBuffer(unittest.TestCase):
             raw(PRIORITY, 0, 0, b"1234"),
             window_update(0, 0),
             raw(HEADERS, 0, 1) + data(1),
-            raw(HEADERS, 0, 1) + raw(CONTINUATION, END_HEADERS, 3),
+            # as soon as it can be seen
+            raw(HEADERS, 0, 1) + raw(CONTINUATION, END_HEADERS, 3, b"abc")[:9],
         ):
             with self.subTest(frame=frame):
                 self.fails(frame, ProtocolError, code)
@@ -635,7 +643,7 @@ class TestRequests(ConnectionCase):
         assert isinstance(request, events.RequestReceived)
         self.assertEqual(list(request.headers), [*REQUEST, (b"cookie", b"a; b")])
         self.assertIs(request.stream_ended, end)
-        self.assertEqual(made.streams[1].method, b"GET")  # type: ignore[attr-defined]
+        self.assertEqual(self.stream(made).method, b"GET")
 
     def test_open_request(self) -> None:
         (request,) = self.server().receive(opening(1))
@@ -691,7 +699,7 @@ class TestRequests(ConnectionCase):
             made = self.server()
             made.receive(opening(1, announced))
             (event,) = self.assert_reset(made, data(1, content, end=True), 1, code)
-            self.assertIn("content-length", event.reason)  # type: ignore[attr-defined]
+            self.assertIn("content-length", event.reason)
 
     def test_trailers(self) -> None:
         made = self.server()
@@ -734,9 +742,9 @@ class TestRequests(ConnectionCase):
                 made = self.server()
                 made.receive(opening(1, CONNECT))
                 made.send_headers(1, [(b":status", status)])
-                self.assertIs(made.streams[1].connected, connected)  # type: ignore[attr-defined]
-        made.send_headers(1, TRAILERS, end_stream=True)
-        self.assertFalse(made.streams[1].connected)  # type: ignore[attr-defined]
+                self.assertIs(self.stream(made).connected, connected)
+                made.send_headers(1, TRAILERS if status[:1] != b"1" else RESPONSE, True)
+                self.assertIs(self.stream(made).connected, status[:1] in b"12")
 
     def test_trailers_in_a_tunnel(self) -> None:
         made = self.server()
@@ -811,12 +819,13 @@ class TestResponses(ConnectionCase):
     def test_connect(self) -> None:
         made = self.client(CONNECT)
         made.receive(opening(1, [*RESPONSE, (b"content-length", b"1")]) + data(1, b"any"))
-        self.assertTrue(made.streams[1].connected)  # type: ignore[attr-defined]
+        self.assertTrue(self.stream(made).connected)
         self.assert_reset(made, headers(1, TRAILERS), 1, ErrorCodes.PROTOCOL_ERROR)
-        made = self.client(CONNECT)
-        made.receive(opening(1, [(b":status", b"403"), (b"content-length", b"1")]))
-        self.assertFalse(made.streams[1].connected)  # type: ignore[attr-defined]
-        self.assert_reset(made, data(1, b"more"), 1, ErrorCodes.PROTOCOL_ERROR)
+        for status in (b"300", b"403"):
+            made = self.client(CONNECT)
+            made.receive(opening(1, [(b":status", status), (b"content-length", b"1")]))
+            self.assertFalse(self.stream(made).connected)
+            self.assert_reset(made, data(1, b"more"), 1, ErrorCodes.PROTOCOL_ERROR)
 
     def test_after_our_reset(self) -> None:
         made = self.client(POST)
@@ -876,7 +885,8 @@ class TestPushes(ConnectionCase):
         found = made.receive(promise(1, 2))
         self.assertIsNone(made.failure)
         self.assertEqual(kinds(found), ["StreamFailed"])
-        self.assertIn((RST_STREAM, 0, 1, u32(ErrorCodes.PROTOCOL_ERROR)), self.written(made))
+        resets = {frame[2]: frame[3] for frame in self.written(made) if frame[0] == RST_STREAM}
+        self.assertEqual(resets, {1: u32(ErrorCodes.PROTOCOL_ERROR), 2: u32(ErrorCodes.CANCEL)})
         self.assert_ignored(made, headers(2, RESPONSE))
 
     def test_request_that_cannot_be_promised(self) -> None:
@@ -1006,8 +1016,8 @@ class TestOtherFrames(ConnectionCase):
     def test_window_update(self) -> None:
         made = self.server()
         made.receive(opening(1))
-        found = made.receive(window_update(0, 5) + window_update(1, 7))
-        self.assertEqual([event.delta for event in found], [5, 7])  # type: ignore[attr-defined]
+        found: list[Any] = made.receive(window_update(0, 5) + window_update(1, 7))
+        self.assertEqual([event.delta for event in found], [5, 7])
         self.assertEqual(made.outbound_flow_control_window, 65540)
         self.assertEqual(made.streams[1].outbound_flow_control_window, 65542)
         made.receive(rst_stream(1))
@@ -1018,8 +1028,8 @@ class TestOtherFrames(ConnectionCase):
 
     def test_window_update_with_the_reserved_bit(self) -> None:
         made = self.server()
-        found = made.receive(window_update(0, 2**31 + 5))
-        self.assertEqual([event.delta for event in found], [5])  # type: ignore[attr-defined]
+        found: list[Any] = made.receive(window_update(0, 2**31 + 5))
+        self.assertEqual([event.delta for event in found], [5])
 
     def test_window_overflow(self) -> None:
         made = self.server()
@@ -1088,7 +1098,8 @@ class TestOtherFrames(ConnectionCase):
         self.assertEqual(event.error_code, 0xDEADBEEF)
         self.assertEqual(event.additional_data, b"why")
         (event,) = made.receive(goaway(1))
-        self.assertIsNone(event.additional_data)  # type: ignore[attr-defined]
+        assert isinstance(event, events.ConnectionTerminated)
+        self.assertIsNone(event.additional_data)
 
     def test_goaway_ends_nothing(self) -> None:
         made = self.client(POST)
@@ -1167,14 +1178,14 @@ class TestGoAway(ConnectionCase):
 class TestSending(ConnectionCase):
     def test_method(self) -> None:
         made = self.client(POST)
-        self.assertEqual(made.streams[1].method, b"POST")  # type: ignore[attr-defined]
+        self.assertEqual(self.stream(made).method, b"POST")
         made.send_headers(1, TRAILERS, end_stream=True)
-        self.assertEqual(made.streams[1].method, b"POST")  # type: ignore[attr-defined]
+        self.assertEqual(self.stream(made).method, b"POST")
 
     def test_headers_are_read_once(self) -> None:
         made = self.client()
         made.send_headers(1, iter(CONNECT))
-        self.assertEqual(made.streams[1].method, b"CONNECT")  # type: ignore[attr-defined]
+        self.assertEqual(self.stream(made).method, b"CONNECT")
         self.assertEqual([frame[0] for frame in self.written(made)], [HEADERS])
 
     def test_pushed_response(self) -> None:
@@ -1228,6 +1239,10 @@ class TestSending(ConnectionCase):
             made.send_headers(3, POST)
         with self.assertRaises(ProtocolError):
             made.send_headers(8, POST)
+        made.reset_stream(5)
+        made.take_closed()
+        with self.assertRaises(StreamIDTooLowError):
+            made.send_headers(5, POST)
         self.assertEqual(made.get_next_available_stream_id(), 7)
 
 

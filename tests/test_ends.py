@@ -1023,18 +1023,44 @@ class TestConnectionWaiters(Ends):
         peer.ack_ping(ping)
         self.assertGreaterEqual(await self.now(again), 0)
 
+    async def cancelled_and_lost(self, name: str, *, settled: bool) -> None:
+        peer, call = await self.start(name)
+        task = asyncio.ensure_future(call())
+        await settle()
+        if not settled:
+            peer.protocol.connection_lost(None)
+        task.cancel()
+        await settle()
+        if settled:
+            peer.lose()
+            await settle()
+        self.assertTrue(task.cancelled())
+
     async def test_cancelled_in_the_moment_it_ends(self) -> None:
         for name in (*BEFORE_SETTINGS, *ON_CONNECTION):
             with self.subTest(name):
+                await self.cancelled_and_lost(name, settled=False)
+                # an error that nobody has retrieved is reported when its future is collected
+                gc.collect()
+                self.assertEqual(self.loop_errors, [])
+
+    async def test_cancelled_before_it_ends(self) -> None:
+        for name in (*BEFORE_SETTINGS, *ON_CONNECTION):
+            with self.subTest(name):
+                await self.cancelled_and_lost(name, settled=True)
+                gc.collect()
+                self.assertEqual(self.loop_errors, [])
+
+    async def test_lost_before_settings_with_an_exception(self) -> None:
+        for name in BEFORE_SETTINGS:
+            with self.subTest(name):
                 peer, call = await self.start(name)
                 task = await self.waiting(call())
-                peer.protocol.connection_lost(None)
-                task.cancel()
-                await settle()
-                self.assertTrue(task.cancelled())
-        del task
-        # an exception that nobody has retrieved is reported when its future is collected
-        gc.collect()
+                cause = ConnectionResetError(104, "Connection reset by peer")
+                peer.lose(cause)
+                with self.assertRaisesRegex(aioh2.HandshakeError, "reset by peer") as caught:
+                    await self.now(task)
+                self.assertIs(caught.exception.__cause__, cause)
 
     async def test_cancelled_with_the_slot_in_hand(self) -> None:
         """The slot goes to the next."""

@@ -505,6 +505,17 @@ class TestAccept(HandlerCase):
         self.assertEqual(await self.soon(peer.protocol.read_stream(stream_id)), b"abc")
         await self.assert_closed(peer.protocol.read_stream(stream_id))
 
+    async def test_reset_request_keeps_its_place_until_it_is_taken(self) -> None:
+        peer = await Peer.of_server(concurrency=1)
+        peer.request(1)
+        peer.reset(1)
+        peer.request(3)
+        resets = await peer.frames(RstStreamFrame)
+        self.assertEqual([(f.stream_id, f.error_code) for f in resets], [(3, 7)])
+        self.assertEqual((await self.soon(peer.protocol.recv_request()))[0], 1)
+        peer.request(5)
+        self.assertEqual(await peer.frames(RstStreamFrame), [])
+
     async def test_iteration_ends_with_the_connection(self) -> None:
         peer = await Peer.of_server()
         found: list[int] = []

@@ -1715,6 +1715,28 @@ class TestTransport(Timed):
         await self.soon(peer.protocol.send_data(1, b"def"))
         self.assertEqual([f.data for f in await peer.frames(DataFrame)], [b"def"])
 
+    async def test_end_that_waits_behind_a_body(self) -> None:
+        peer = await Peer.of_client(settings={WINDOW: 0})
+        await self.soon(peer.protocol.start_request(POST))
+        sending = await self.waiting(peer.protocol.send_data(1, b"abc"))
+        ending = await self.waiting(peer.protocol.end_stream(1))
+        peer.window(1, 3)
+        frames = await peer.frames(DataFrame)
+        self.assertEqual(b"".join(frame.data for frame in frames), b"abc")
+        self.assertIn("END_STREAM", frames[-1].flags)
+        self.assertTrue(sending.done())
+        self.assertTrue(ending.done())
+
+    async def test_end_that_waits_behind_a_body_that_is_withdrawn(self) -> None:
+        peer = await Peer.of_client(settings={WINDOW: 0})
+        await self.soon(peer.protocol.start_request(POST))
+        sending = await self.waiting(peer.protocol.send_data(1, b"abc"))
+        ending = await self.waiting(peer.protocol.end_stream(1))
+        sending.cancel()
+        (frame,) = await peer.frames(DataFrame)
+        self.assertEqual((frame.data, frame.flags), (b"", {"END_STREAM"}))
+        self.assertTrue(ending.done())
+
     async def test_window_update_of_the_connection(self) -> None:
         peer = await Peer.of_client(settings={WINDOW: 10**6})
         await self.soon(peer.protocol.start_request(POST))

@@ -210,6 +210,20 @@ class TestServer(Timed):
         await self.respond(3)
         self.assertEqual(shutdown.result(), (1, 0))
 
+    async def test_end_of_an_upload_in_the_segment_of_the_ack(self) -> None:
+        self.peer.request(1, POST, end=False)
+        await self.soon(self.server.recv_request())
+        await self.respond(1)
+        shutdown = await self.waiting(self.server.shutdown())
+        _, ping = await self.peer.frames(GoAwayFrame, PingFrame)
+        self.peer.send(
+            PingFrame(0, ping.opaque_data, flags=["ACK"]),
+            DataFrame(1, b"the end", flags=["END_STREAM"]),
+        )
+        await settle()
+        self.assertEqual(shutdown.result(), (1, 0))
+        self.assertEqual(await self.soon(self.server.read_stream(1, -1)), b"the end")
+
     async def test_upload_is_in_flight_until_its_end(self) -> None:
         self.peer.request(1, POST, end=False)
         await self.soon(self.server.recv_request())
