@@ -41,13 +41,17 @@ class _Table(HeaderTable):
 
     @property
     def maxsize(self) -> int:
-        return self._maxsize
+        return cast(int, cast(Any, HeaderTable.maxsize).fget(self))
 
     @maxsize.setter
     def maxsize(self, newmax: int) -> None:
         self.version += 1
         # hpack's property, which does the work
         cast(Any, HeaderTable.maxsize).fset(self, newmax)
+
+
+def _may_be_indexed(headers: tuple[HeaderTuple, ...]) -> bool:
+    return all(type(field) is HeaderTuple for field in headers)
 
 
 class Encoder(hpack.Encoder):
@@ -74,11 +78,11 @@ class Encoder(hpack.Encoder):
         self._memo_version = 0
         # The size that the peer's decoder has been told.
         self._announced = self.header_table.maxsize
-        # The smallest size that was set since then; None: none was.
+        # The smallest size that was set since then; None: nothing else was.
         self._smallest: int | None = None
 
     def encode(self, headers: Any, huffman: bool = True) -> bytes:
-        """As hpack's; a tuple of fields that may all be indexed is remembered."""
+        """As hpack's; a tuple of ``HeaderTuple`` is remembered."""
         table = self.header_table
         if type(headers) is not tuple or table.resized or not huffman:
             return super().encode(headers, huffman)
@@ -88,14 +92,14 @@ class Encoder(hpack.Encoder):
             self._memo_version = version
         block = self._memo.get(headers)
         # a field that must never be indexed equals one that may
-        if block is None or not all(field.indexable for field in headers):
+        if block is None or not _may_be_indexed(headers):
             block = super().encode(headers, huffman)
             if table.version == version and len(headers) <= self.LONGEST:
                 self._remember(headers, block)
         return block
 
     def _remember(self, headers: tuple[HeaderTuple, ...], block: bytes) -> None:
-        if all(field.indexable for field in headers):
+        if _may_be_indexed(headers):
             if len(self._memo) >= self.LISTS:
                 self._memo.clear()
             self._memo[headers] = block
@@ -109,12 +113,12 @@ class Encoder(hpack.Encoder):
     def header_table_size(self, value: int) -> None:
         size = min(value, self.MAX_TABLE_SIZE)
         self.header_table.maxsize = size
-        self._smallest = size if self._smallest is None else min(self._smallest, size)
+        if self._smallest is not None:
+            self._smallest = min(self._smallest, size)
+        elif size != self._announced:
+            self._smallest = size
         # hpack asks this flag whether the next block starts with _encode_table_size_change()
-        changed = (self._smallest, size) != (self._announced, self._announced)
-        self.header_table.resized = changed
-        if not changed:
-            self._smallest = None
+        self.header_table.resized = self._smallest is not None
 
     def _encode_table_size_change(self) -> bytes:
         # hpack calls this at the start of a block when header_table.resized is set
@@ -136,6 +140,9 @@ class Decoder(hpack.Decoder):
 
     A block that changes nothing in the table means the same while the table stands. Blocks with
     fields that must never be indexed, and those that announce a table size, are not remembered.
+
+    Relies on hpack's ``_decode_indexed``, ``_update_encoding_context`` and
+    ``_assert_valid_table_size`` for what is rare.
     """
 
     #: Blocks that are remembered at once, and the longest of them in bytes.

@@ -9,9 +9,10 @@ more with more streams open.
 from __future__ import annotations
 
 import dataclasses
+import struct
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any, Final, cast
+from typing import Any, ClassVar, Final, cast
 
 from h2.config import H2Configuration
 from h2.connection import (
@@ -40,11 +41,23 @@ from h2.exceptions import (
     ProtocolError,
     StreamClosedError,
     StreamIDTooLowError,
+    TooManyStreamsError,
 )
 from h2.frame_buffer import FrameBuffer as H2FrameBuffer
 from h2.settings import ChangedSetting, SettingCodes, Settings
 from h2.stream import H2Stream as BaseStream
-from h2.stream import H2StreamStateMachine, StreamClosedBy, StreamInputs, StreamState
+from h2.stream import (
+    H2StreamStateMachine,
+    StreamClosedBy,
+    StreamInputs,
+    StreamState,
+    _transitions,
+)
+from h2.utilities import (
+    authority_from_headers,
+    extract_method_header,
+    is_informational_response,
+)
 from hpack.exceptions import HPACKError, OversizedHeaderListError
 from hyperframe.exceptions import InvalidDataError, InvalidFrameError, InvalidPaddingError
 from hyperframe.frame import (
@@ -62,7 +75,7 @@ from hyperframe.frame import (
 )
 
 from .codec import Decoder, Encoder
-from .headers import Facts, Fields, Kind, Malformed, check, join_cookies
+from .headers import Facts, Fields, Kind, Malformed, check_again, join_cookies
 
 __all__ = ["Connection", "PrefaceError", "StreamFailed"]
 
@@ -80,7 +93,10 @@ _OPEN: Final = frozenset(
 )
 _RECEIVING: Final = frozenset([StreamState.OPEN, StreamState.HALF_CLOSED_LOCAL])
 _RESERVED: Final = frozenset([StreamState.RESERVED_LOCAL, StreamState.RESERVED_REMOTE])
+# length (in two parts), type, flags and stream id (RFC 9113 section 4.1)
+_pack_header: Final = struct.Struct(">HBBBL").pack
 _ACK: Final = 0x01
+_END_HEADERS: Final = 0x04
 _PADDED: Final = 0x08
 _PRIORITY: Final = 0x20
 
@@ -132,10 +148,36 @@ class _SettingsFrame(SettingsFrame):
         )
 
 
+def _by_state_and_input(transitions: dict[Any, Any], states: Any, inputs: Any) -> list[list[Any]]:
+    """Turn (state, input) -> step into a table by their numbers: an Enum is slow to hash."""
+    size = max(input_.value for input_ in inputs) + 1
+    table: list[list[Any]] = [[None] * size for _ in states]
+    for (state, input_), step in transitions.items():
+        table[state.value][input_.value] = step
+    return table
+
+
 class _ConnectionStateMachine(H2ConnectionStateMachine):
     """h2's, except that a GOAWAY does not close the connection (RFC 9113 section 6.8)."""
 
     _transitions = _open_ended_transitions()
+    _steps: ClassVar[list[list[Any]]]
+
+    def process_input(self, input_: ConnectionInputs) -> list[Event]:
+        step = self._steps[self.state._value_][input_._value_]
+        if step is None:
+            return super().process_input(input_)
+        self.state = step[1]
+        return []
+
+
+_ConnectionStateMachine._steps = _by_state_and_input(
+    _ConnectionStateMachine._transitions, ConnectionState, ConnectionInputs
+)
+
+
+# Relies on h2.stream._transitions: (state, input) -> (function, new state).
+_STREAM_STEPS: Final = _by_state_and_input(_transitions, StreamState, StreamInputs)
 
 
 class _StreamStateMachine(H2StreamStateMachine):
@@ -147,8 +189,19 @@ class _StreamStateMachine(H2StreamStateMachine):
 
     def process_input(self, input_: StreamInputs) -> list[Event]:
         before = self.state
+        step = _STREAM_STEPS[before][input_._value_]
         try:
-            return super().process_input(input_)
+            if step is None:
+                # h2's own says what is wrong, and closes the stream
+                return super().process_input(input_)
+            function, self.state = step
+            return [] if function is None else cast(list[Event], function(self, before))
+        except ProtocolError:
+            self.state = StreamState.CLOSED
+            raise
+        except AssertionError as error:
+            self.state = StreamState.CLOSED
+            raise ProtocolError(str(error)) from error
         finally:
             if self.state is not before:
                 self._changed(self.stream_id, before, self.state)
@@ -195,6 +248,25 @@ class Stream(BaseStream):
             return
         if self.received_length > expected or (end_stream and self.received_length != expected):
             raise Malformed(f"content-length is {expected}, but {self.received_length} bytes came")
+
+    def encode_fields(self, fields: Fields, encoder: Encoder, end_stream: bool) -> bytes:
+        """Take a header section that goes out through the state machine; return its block."""
+        machine = self.state_machine
+        send = StreamInputs.SEND_HEADERS
+        if not machine.client and is_informational_response(fields):
+            if end_stream:
+                raise ProtocolError("Cannot set END_STREAM on informational responses.")
+            send = StreamInputs.SEND_INFORMATIONAL_HEADERS
+        machine.process_input(send)
+        block = encoder.encode(fields)
+        if end_stream:
+            machine.process_input(StreamInputs.SEND_END_STREAM)
+        elif machine.trailers_sent:
+            raise ProtocolError("Trailers must have END_STREAM set.")
+        if machine.client and self._authority is None:
+            self._authority = authority_from_headers(fields)
+        self.request_method = extract_method_header(fields)
+        return block
 
     def take_headers(
         self, fields: Fields, end_stream: bool, informational: bool = False
@@ -348,8 +420,8 @@ class Connection(H2Connection):
     Relies, beyond h2's public API, on these of its names: it overrides ``_receive_frame``, the
     ``_receive_*_frame`` that ``_frame_dispatch_table`` leads to, ``_receive_naked_continuation``,
     ``_prepare_for_sending``, ``_begin_new_stream``, ``_open_streams``, ``_terminate_connection``
-    and ``_local_settings_acked``; it calls ``_acknowledge_settings``, ``_stream_closed_by`` and
-    ``_stream_id_is_outbound``; it uses ``_closed_streams``, ``_data_to_send``, the windows in
+    and ``_local_settings_acked``; it calls ``_acknowledge_settings``, ``_stream_closed_by``,
+    ``_stream_id_is_outbound`` and ``_get_or_create_stream``; it uses ``_closed_streams``, ``_data_to_send``, the windows in
     ``_inbound_flow_control_window_manager`` and, of a stream, ``_inbound_window_manager``.
     """
 
@@ -526,7 +598,7 @@ class Connection(H2Connection):
     def _check(self, stream_id: int, fields: Fields, kind: Kind) -> Facts:
         extended = bool(self.local_settings.enable_connect_protocol)
         try:
-            return check(fields, kind, extended_connect=extended)
+            return check_again(fields, kind, extended_connect=extended)
         except Malformed as error:
             raise _StreamError(stream_id, ErrorCodes.PROTOCOL_ERROR, str(error)) from None
 
@@ -846,16 +918,72 @@ class Connection(H2Connection):
         priority_exclusive: bool | None = None,
     ) -> None:
         """As h2's; it also notes what makes a stream a tunnel (RFC 9113 section 8.5)."""
-        fields = list(headers)
-        super().send_headers(
-            stream_id, fields, end_stream, priority_weight, priority_depends_on, priority_exclusive
-        )
+        fields = tuple(headers)
+        priority = (priority_weight, priority_depends_on, priority_exclusive)
+        config = self.config
+        ready = not (config.validate_outbound_headers or config.normalize_outbound_headers)
+        if ready and priority == (None, None, None) and self.frame_log is None:
+            self._send_fields(stream_id, fields, end_stream)
+        else:
+            super().send_headers(stream_id, fields, end_stream, *priority)
         stream = cast(Stream, self.streams[stream_id])
         if stream.method is None:
             stream.method = stream.request_method
         elif stream.method == b"CONNECT" and not self.config.client_side:
             status = next((value for name, value in fields if name == b":status"), b"")
             stream.connected = stream.connected or status[:1] == b"2"
+
+    def _send_fields(self, stream_id: int, fields: Fields, end_stream: bool) -> None:
+        """As h2's, for fields that are checked already and bytes, and with no frame objects."""
+        if stream_id not in self.streams:
+            limit, count = self.remote_settings.max_concurrent_streams, self.open_outbound_streams
+            if count >= limit:
+                raise TooManyStreamsError(f"Max outbound streams is {limit}, {count} open")
+        self.state_machine.process_input(ConnectionInputs.SEND_HEADERS)
+        kind = AllowedStreamIDs(self.config.client_side)
+        stream = cast(Stream, self._get_or_create_stream(stream_id, kind))
+        block = stream.encode_fields(fields, cast(Encoder, self.encoder), end_stream)
+        if self.failure is not None:
+            return
+        limit = self.max_outbound_frame_size
+        flags = end_stream | (_END_HEADERS if len(block) <= limit else 0)
+        self._pack(HeadersFrame.type, flags, stream_id, block[:limit])
+        for at in range(limit, len(block), limit):
+            flags = _END_HEADERS if at + limit >= len(block) else 0
+            self._pack(ContinuationFrame.type, flags, stream_id, block[at : at + limit])
+
+    def _pack(self, kind: int, flags: int, stream_id: int, payload: bytes | memoryview) -> None:
+        size = len(payload)
+        self._data_to_send += _pack_header(size >> 8, size & 0xFF, kind, flags, stream_id)
+        self._data_to_send += payload
+
+    def send_data(
+        self,
+        stream_id: int,
+        data: bytes | memoryview,
+        end_stream: bool = False,
+        pad_length: Any = None,
+    ) -> None:
+        """As h2's, which builds an object for each frame and copies the data four times."""
+        size = len(data)
+        if pad_length is not None or self.frame_log is not None or self.failure is not None:
+            super().send_data(stream_id, data, end_stream, pad_length)
+            return
+        window = self.local_flow_control_window(stream_id)
+        if size > max(window, 0):
+            raise FlowControlError(f"Cannot send {size} bytes, flow control window is {window}")
+        if size > self.max_outbound_frame_size:
+            raise FrameTooLargeError(
+                f"Cannot send frame size {size}, max frame size is {self.max_outbound_frame_size}"
+            )
+        self.state_machine.process_input(ConnectionInputs.SEND_DATA)
+        stream = self.streams[stream_id]
+        stream.state_machine.process_input(StreamInputs.SEND_DATA)
+        if end_stream:
+            stream.state_machine.process_input(StreamInputs.SEND_END_STREAM)
+        stream.outbound_flow_control_window -= size
+        self.outbound_flow_control_window -= size
+        self._pack(DataFrame.type, end_stream, stream_id, data)
 
     @property
     def outbound_streams(self) -> int:

@@ -33,16 +33,7 @@ from .exceptions import (
 )
 from .flow import ReceiveWindow
 from .handlers import ConnectionHandler, StreamHandlers
-from .headers import (
-    Fields,
-    HeaderInput,
-    HeaderList,
-    Kind,
-    check,
-    decode,
-    encode,
-    encode_request,
-)
+from .headers import Fields, HeaderInput, HeaderList, Kind, decode, encode, prepare
 from .pings import Pings
 from .scheduler import TreeScheduler
 from .sender import Sender
@@ -577,15 +568,12 @@ class Driver(asyncio.Protocol):
         parent = self.stream(stream_id)
         encoding = self.config.header_encoding
         asked = dict(encode(parent.request_headers, encoding))
-        fields = encode_request(
-            headers,
-            encoding,
-            scheme=asked.get(b":scheme", b"http").decode("ascii"),
-            authority=asked.get(b":authority", asked.get(b"host", b"")).decode(
-                "utf-8", "surrogateescape"
-            ),
+        authority = asked.get(b":authority", asked.get(b"host", b""))
+        origin = (
+            asked.get(b":scheme", b"http").decode("ascii"),
+            authority.decode("utf-8", "surrogateescape"),
         )
-        facts = check(fields, Kind.REQUEST)
+        fields, facts = prepare(headers, Kind.REQUEST, encoding, origin=origin)
         if facts.method not in (b"GET", b"HEAD"):
             raise ValueError(f"only GET and HEAD can be pushed, not {facts.method!r}")
         if self._client_side:
@@ -615,10 +603,8 @@ class Driver(asyncio.Protocol):
     async def _open_stream(self, headers: HeaderInput, end_stream: bool) -> H2Stream:
         if not self._client_side:
             raise NotSupported("a server cannot start requests; push_stream promises them")
-        fields = encode_request(
-            headers, self.config.header_encoding, scheme=self.scheme, authority=self.authority
-        )
-        facts = check(fields, Kind.REQUEST, extended_connect=True)
+        origin = (self.scheme, self.authority)
+        fields, facts = prepare(headers, Kind.REQUEST, self.config.header_encoding, origin=origin)
         await self._slots.acquire(self._check_opens)
         try:
             if facts.protocol and not self._conn.remote_settings.enable_connect_protocol:

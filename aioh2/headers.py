@@ -71,8 +71,8 @@ _TOKEN: Final = re.compile(rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+").fullmatch
 _SCHEME: Final = re.compile(rb"[A-Za-z][A-Za-z0-9+.\-]*").fullmatch
 _VISIBLE: Final = re.compile(rb"[\x21-\x7e\x80-\xff]+").fullmatch
 _STATUS: Final = re.compile(rb"[1-9][0-9][0-9]").fullmatch
-# 1*DIGIT of RFC 9110 section 8.6; nineteen digits are more than any body and parse at once
-_LENGTH: Final = re.compile(rb"[0-9]{1,19}").fullmatch
+# 1*DIGIT of RFC 9110 section 8.6; nineteen that count are more than any body, and parse at once
+_LENGTH: Final = re.compile(rb"0*[0-9]{1,19}").fullmatch
 _DEFAULT_PORT: Final = {b"http": b":80", b"https": b":443"}
 
 
@@ -166,6 +166,70 @@ def join_cookies(fields: Fields) -> Fields:
     return [field for field in fields if field[0] != b"cookie"] + [joined]
 
 
+# --- memos ---------------------------------------------------------------------------------
+
+# Header lists that were found good, and what they say. A list that names a credential is not
+# remembered. Bounded in number and in length; shared by all connections of the process.
+_REMEMBERED: Final = 512
+_LONGEST: Final = 2_048
+_SECRET: Final = _SENSITIVE | {b"cookie", b"set-cookie"}
+_checked: dict[tuple[Fields, Kind, bool], Facts] = {}
+_prepared: dict[object, tuple[tuple[tuple[bytes, bytes], ...], Facts]] = {}
+
+
+def _is_worth_keeping(fields: Fields) -> bool:
+    if any(name in _SECRET for name, _ in fields):
+        return False
+    return sum(len(name) + len(value) for name, value in fields) <= _LONGEST
+
+
+def check_again(fields: Fields, kind: Kind, *, extended_connect: bool = False) -> Facts:
+    """As :func:`check`, for a tuple of fields that may have been checked before."""
+    key = (fields, kind, extended_connect)
+    facts = _checked.get(key)
+    if facts is None:
+        facts = check(fields, kind, extended_connect=extended_connect)
+        if _is_worth_keeping(fields):
+            if len(_checked) >= _REMEMBERED:
+                _checked.clear()
+            _checked[key] = facts
+    return facts
+
+
+def prepare(
+    headers: HeaderInput,
+    kind: Kind,
+    encoding: str | None = "utf-8",
+    *,
+    origin: tuple[str, str | None] | None = None,
+) -> tuple[tuple[tuple[bytes, bytes], ...], Facts]:
+    """Return what :func:`encode` makes of ``headers``, and what :func:`check` says of it.
+
+    ``origin``: the scheme and authority of a request, which is filled up by
+    :func:`encode_request`. Raises what those raise.
+    """
+    key: object = None
+    if type(headers) is dict:
+        key = (kind, encoding, origin, *headers.items())
+        try:
+            found = _prepared.get(key)
+        except TypeError:
+            # not even hashable: encode says what is wrong with it
+            found = key = None
+        if found is not None:
+            return found
+    if origin is None:
+        fields = tuple(encode(headers, encoding))
+    else:
+        fields = tuple(encode_request(headers, encoding, scheme=origin[0], authority=origin[1]))
+    found = (fields, check(fields, kind, extended_connect=True))
+    if key is not None and _is_worth_keeping(fields):
+        if len(_prepared) >= _REMEMBERED:
+            _prepared.clear()
+        _prepared[key] = found
+    return found
+
+
 # --- both ----------------------------------------------------------------------------------
 
 
@@ -223,7 +287,7 @@ def _content_length(value: bytes, before: int | None) -> int:
         raise Malformed("the content-length field is there twice")
     if not _LENGTH(value):
         raise Malformed(f"content-length must be digits, not {value!r}")
-    return int(value)
+    return int(value.lstrip(b"0") or b"0")
 
 
 def _check_response(pseudo: Mapping[bytes, bytes], length: int | None) -> Facts:

@@ -18,7 +18,7 @@ from h2.errors import ErrorCodes
 
 from .exceptions import AIOH2Exception, SendException, StreamClosed, StreamReset
 from .flow import ReceiveWindow
-from .headers import Fields, HeaderInput, HeaderList, Kind, check, encode
+from .headers import Fields, HeaderInput, HeaderList, Kind, prepare
 
 __all__ = ["BlockedOn", "H2Stream"]
 
@@ -207,8 +207,8 @@ class H2Stream:
         :class:`StreamReset` or :class:`ConnectionClosed` where the peer or the connection has
         ended the stream.
         """
-        fields = encode(headers, self._encoding)
-        status = check(fields, Kind.RESPONSE).status or 0
+        fields, facts = prepare(headers, Kind.RESPONSE, self._encoding)
+        status = facts.status or 0
         if status < 200 and end_stream:
             raise ValueError(f"an interim response ({status}) cannot end the stream")
         if self._owner.client_side:
@@ -287,7 +287,9 @@ class H2Stream:
         connection ends the stream, :class:`StreamClosed` where this side has ended it.
         """
         view = memoryview(data)
-        if view.format != "B" or view.ndim != 1:
+        if not view.c_contiguous:
+            view = memoryview(view.tobytes())
+        elif view.format != "B" or view.ndim != 1:
             view = view.cast("B")
         self._check_sending(view)
         self._local_ended = end_stream
@@ -299,8 +301,7 @@ class H2Stream:
         Waits and cancels as :meth:`send_data`; raises as :meth:`end`, and ``ValueError`` for
         malformed headers. Empty trailers end the stream without any.
         """
-        fields = encode(headers, self._encoding)
-        check(fields, Kind.TRAILERS)
+        fields, _ = prepare(headers, Kind.TRAILERS, self._encoding)
         self._check_ending()
         self._local_ended = True
         await self._until_sent(self._owner.send_last(self.id, fields), True)

@@ -260,6 +260,7 @@ PRIVATE: dict[type, dict[str, Kind]] = {
         "_closed_streams": dict,
         "_data_to_send": bytearray,
         "_frame_dispatch_table": dict,
+        "_get_or_create_stream": ("stream_id", "allowed_ids"),
         "_inbound_flow_control_window_manager": h2.windows.WindowManager,
         "_local_settings_acked": (),
         "_open_streams": ("remainder",),
@@ -288,6 +289,11 @@ PRIVATE: dict[type, dict[str, Kind]] = {
         "_authority": bytes | None,
         "_inbound_window_manager": h2.windows.WindowManager,
     },
+    hpack.Decoder: {
+        "_assert_valid_table_size": (),
+        "_decode_indexed": ("data",),
+        "_update_encoding_context": ("data",),
+    },
     hpack.Encoder: {"_encode_table_size_change": ()},
     priority.PriorityTree: {"_streams": dict},
 }
@@ -305,7 +311,8 @@ INSIDERS = {
 
 
 def is_private(name: str) -> bool:
-    return name.startswith("_") and not name.endswith("__")
+    """Whether a name is; ``_value_`` and the like are enum's documented ones."""
+    return name.startswith("_") and not name.endswith("_")
 
 
 def names_made_in(source: str) -> set[str]:

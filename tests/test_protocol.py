@@ -9,6 +9,7 @@ import asyncio
 import dataclasses
 import gc
 import logging
+import weakref
 from typing import Any
 from unittest import mock
 
@@ -257,6 +258,7 @@ class TestGreeting(Timed):
         self.assertFalse(call.done())
         await self.after(0.2)
         self.assertIn("the peer sent nothing for 3 s", str(call.exception()))
+        self.assertEqual([f.error_code for f in await peer.frames(GoAwayFrame)], [4])
         self.assertIsInstance(call.exception(), aioh2.HandshakeError)
         self.assertTrue(peer.transport.closed)
 
@@ -488,8 +490,20 @@ class TestSettings(Timed):
         with self.assertRaises(ValueError):
             peer.protocol.update_settings({LIMIT: 5, FRAME_SIZE: 1})
         self.assertEqual(await peer.frames(), [])
+        # nothing of it comes into force with the next one
+        peer.protocol.update_settings({FRAME_SIZE: 20_000})
         ack(peer)
+        self.assertEqual(peer.protocol.max_frame_size, 20_000)
         self.assertEqual(peer.protocol.max_concurrent_streams, 100)
+
+    async def test_push_switched_on_by_a_client(self) -> None:
+        peer = await Peer.of_client()
+        peer.protocol.update_settings({PUSH: 1})
+        self.assertEqual([f.settings for f in await peer.frames()], [{PUSH: 1}])
+        ack(peer)
+        await self.soon(peer.protocol.start_request(REQUEST))
+        peer.send(peer.promise(1, 2))
+        self.assertEqual(await self.soon(peer.protocol.recv_push(1)), (2, REQUEST))
 
     async def test_push_switched_off_by_a_server(self) -> None:
         peer = await Peer.of_server()
@@ -1769,6 +1783,21 @@ class TestTransport(Timed):
         await settle()
         self.assertEqual(peer.transport.writes, before)
 
+    async def test_body_of_an_ended_stream_that_the_transport_has_not_taken(self) -> None:
+        peer = await Peer.of_client(settings={WINDOW: 0})
+        await self.soon(peer.protocol.start_request(POST))
+        peer.respond(1, end=True)
+        sending = await self.waiting(peer.protocol.send_data(1, b"abc", end_stream=True))
+        with mock.patch.object(peer.transport, "write", lambda data: peer.protocol.pause_writing()):
+            peer.window(1, 3)
+            await settle()
+        self.assertFalse(sending.done())
+        self.assertEqual(peer.protocol.stats.streams_open, 0)
+        self.assertEqual(peer.protocol.stream(1).blocked_on, "transport")
+        peer.lose()
+        await settle()
+        self.assertIsInstance(sending.exception(), aioh2.SendException)
+
     async def test_sudden_end_of_everything(self) -> None:
         peer = await Peer.of_client()
         await self.soon(peer.protocol.start_request(POST))
@@ -2164,6 +2193,26 @@ class TestTimeLimits(Timed):
         peer = await Peer.of_client(max_connection_age=100)
         await self.after(3600)
         self.assertFalse(peer.protocol.is_closing)
+
+    async def test_nothing_holds_a_connection_that_has_ended(self) -> None:
+        names = ("open", "idle", "frame", "write", "window", "body")
+        peer = await Peer.of_server(
+            max_connection_age=3600,
+            keepalive_interval=3600,
+            **{f"{name}_timeout": 3600 for name in names},
+        )
+        peer.request(1, POST, end=False)
+        calls = asyncio.gather(
+            peer.protocol.read_stream(1), peer.protocol.shutdown(3600), return_exceptions=True
+        )
+        await settle()
+        protocol = weakref.ref(peer.protocol)
+        peer.lose()
+        await settle()
+        self.assertTrue(calls.done())
+        del peer, calls
+        gc.collect()
+        self.assertIsNone(protocol())
 
     async def test_no_limits(self) -> None:
         names = ("open", "idle", "frame", "write", "window", "body")

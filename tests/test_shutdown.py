@@ -353,6 +353,26 @@ class TestServer(Timed):
         await settle()
         self.assertEqual(shutdown.result(), (1, 1))
 
+    async def test_peer_that_closes_when_it_hears_of_the_end(self) -> None:
+        shutdown = await self.waiting(self.server.shutdown())
+        self.peer.lose()
+        await settle()
+        self.assertEqual(shutdown.result(), (0, 0))
+        await self.assert_closed(self.server.recv_request(), initiator="local", error_code=0)
+
+    async def test_peer_that_closes_too_early(self) -> None:
+        for error, request in ((None, 1), (ConnectionResetError("gone"), 0)):
+            with self.subTest(error):
+                peer = await Peer.of_server()
+                if request:
+                    peer.request(request)
+                    await self.soon(peer.protocol.recv_request())
+                shutdown = await self.waiting(peer.protocol.shutdown())
+                peer.lose(error)
+                await settle()
+                self.assertEqual(shutdown.result(), (0, request))
+                await self.assert_closed(peer.protocol.recv_request(), initiator="transport")
+
     async def test_goaway_from_the_peer_meanwhile(self) -> None:
         self.peer.request(1)
         shutdown = await self.waiting(self.server.shutdown())

@@ -514,6 +514,16 @@ class TestCancelled(StreamCase):
                     self.assertEqual(await self.now(tasks[not cancelled]), result)
                     self.assertTrue(tasks[cancelled].cancelled())
 
+    async def test_all_who_wait(self) -> None:
+        for name in ("read", "recv_response", "recv_trailers"):
+            with self.subTest(name):
+                _, stream = await self.client(respond=False)
+                tasks = [await self.waiting(getattr(stream, name)()) for _ in range(2)]
+                for task in tasks:
+                    task.cancel()
+                await settle()
+                self.assertIsNone(stream.blocked_on)
+
     async def test_reader_that_holds_bytes(self) -> None:
         peer, stream = await self.client()
         for call in (stream.read(10), stream.read(-1), stream.read_exactly(10)):
