@@ -172,8 +172,18 @@ async def _open(protocol: ProtocolT, create: Callable[[], Awaitable[Any]]) -> Pr
     except BaseException as error:
         protocol.abort()
         if isinstance(error, TimeoutError) and deadline.expired():
-            raise HandshakeError(f"no HTTP/2 connection within {limit} s") from error
+            raise HandshakeError(
+                f"no HTTP/2 connection within {limit} s: {_what_is_missing(protocol)}"
+            ) from error
         if isinstance(error, tls.SSLError) and "no application protocol" in str(error):
             raise HandshakeError("the server does not offer ALPN 'h2'") from error
         raise
     return protocol
+
+
+def _what_is_missing(protocol: H2Protocol) -> str:
+    if protocol.stats.bytes_received:
+        return "the server sent no SETTINGS"
+    if protocol.stats.bytes_sent:
+        return "the server sent nothing"
+    return "TCP or TLS was not established"

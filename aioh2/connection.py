@@ -12,7 +12,7 @@ import dataclasses
 import struct
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any, ClassVar, Final, cast
+from typing import Any, ClassVar, Final, NamedTuple, cast
 
 from h2.config import H2Configuration
 from h2.connection import (
@@ -45,14 +45,15 @@ from h2.exceptions import (
 )
 from h2.frame_buffer import FrameBuffer as H2FrameBuffer
 from h2.settings import ChangedSetting, SettingCodes, Settings
-from h2.stream import H2Stream as BaseStream
 from h2.stream import (
+    STREAM_OPEN,
     H2StreamStateMachine,
     StreamClosedBy,
     StreamInputs,
     StreamState,
     _transitions,
 )
+from h2.stream import H2Stream as BaseStream
 from h2.utilities import (
     authority_from_headers,
     extract_method_header,
@@ -88,17 +89,20 @@ _FIXED_LENGTH: Final = {
     0x06: 8,
     WindowUpdateFrame.type: 4,
 }
-_OPEN: Final = frozenset(
-    [StreamState.OPEN, StreamState.HALF_CLOSED_LOCAL, StreamState.HALF_CLOSED_REMOTE]
-)
 _RECEIVING: Final = frozenset([StreamState.OPEN, StreamState.HALF_CLOSED_LOCAL])
-_RESERVED: Final = frozenset([StreamState.RESERVED_LOCAL, StreamState.RESERVED_REMOTE])
+_IS_RESERVED: Final = [
+    state in (StreamState.RESERVED_LOCAL, StreamState.RESERVED_REMOTE) for state in StreamState
+]
 # length (in two parts), type, flags and stream id (RFC 9113 section 4.1)
 _pack_header: Final = struct.Struct(">HBBBL").pack
+_unpack_header: Final = struct.Struct(">HBBBL").unpack_from
 _ACK: Final = 0x01
+_END_STREAM: Final = 0x01
 _END_HEADERS: Final = 0x04
 _PADDED: Final = 0x08
 _PRIORITY: Final = 0x20
+# The flags of a frame that needs no parsing, but for END_STREAM, by type.
+_PLAIN_FLAGS: Final = {DataFrame.type: 0, HeadersFrame.type: _END_HEADERS}
 
 
 class PrefaceError(ProtocolError):
@@ -285,6 +289,15 @@ class Stream(BaseStream):
         return events
 
 
+class _PlainFrame(NamedTuple):
+    """DATA without padding, or HEADERS in one piece: what most frames are."""
+
+    kind: int
+    end_stream: bool
+    stream_id: int
+    payload: bytes
+
+
 class FrameBuffer(H2FrameBuffer):
     """Cuts what arrives into frames, and refuses what is wrong as soon as it can be seen.
 
@@ -294,6 +307,8 @@ class FrameBuffer(H2FrameBuffer):
     def __init__(self, server: bool) -> None:
         super().__init__(server)
         self._server = server
+        #: Whether plain frames are handed out as such, and not as hyperframe's.
+        self.plainly = False
         #: Frames and header blocks that have come completely.
         self.units = 0
         # Whether the SETTINGS frame that every peer starts with has come (RFC 9113 section 3.4).
@@ -315,19 +330,24 @@ class FrameBuffer(H2FrameBuffer):
                 f"the client speaks {what}: it began with {start!r}, not the HTTP/2 preface"
             ) from None
 
-    def __next__(self) -> Frame:
+    def __next__(self) -> Any:
         while True:
             data = self._data
             if len(data) < _FRAME_HEADER:
                 raise StopIteration
-            length = int.from_bytes(data[:3], "big")
-            kind, flags = data[3], data[4]
-            stream_id = int.from_bytes(data[5:9], "big") & 0x7FFF_FFFF
+            high, low, kind, flags, stream_id = _unpack_header(data)
+            length = high << 8 | low
+            stream_id &= 0x7FFF_FFFF
             self._check_header(length, kind, flags, stream_id)
             end = _FRAME_HEADER + length
             if len(data) < end:
                 raise StopIteration
-            raw = bytes(data[:end])
+            if stream_id and self.plainly and _PLAIN_FLAGS.get(kind) == flags & ~_END_STREAM:
+                payload = bytes(memoryview(data)[_FRAME_HEADER:end])
+                del data[:end]
+                self.units += 1
+                return _PlainFrame(kind, bool(flags & _END_STREAM), stream_id, payload)
+            raw = bytes(memoryview(data)[:end])
             del data[:end]
             if kind == AltSvcFrame.type and self._server:
                 # for clients only: whatever is in it is ignored (RFC 7838 section 4)
@@ -421,8 +441,9 @@ class Connection(H2Connection):
     ``_receive_*_frame`` that ``_frame_dispatch_table`` leads to, ``_receive_naked_continuation``,
     ``_prepare_for_sending``, ``_begin_new_stream``, ``_open_streams``, ``_terminate_connection``
     and ``_local_settings_acked``; it calls ``_acknowledge_settings``, ``_stream_closed_by``,
-    ``_stream_id_is_outbound`` and ``_get_or_create_stream``; it uses ``_closed_streams``, ``_data_to_send``, the windows in
-    ``_inbound_flow_control_window_manager`` and, of a stream, ``_inbound_window_manager``.
+    ``_stream_id_is_outbound`` and ``_get_or_create_stream``; it uses ``_closed_streams``,
+    ``_data_to_send``, the windows in ``_inbound_flow_control_window_manager`` and, of a stream,
+    ``_inbound_window_manager``.
     """
 
     def __init__(self, config: H2Configuration | None = None) -> None:
@@ -498,6 +519,7 @@ class Connection(H2Connection):
         if self.failure is not None:
             return events
         buffer = self.incoming_buffer
+        buffer.plainly = self.frame_log is None
         try:
             buffer.add_data(data)
             while True:
@@ -509,7 +531,10 @@ class Connection(H2Connection):
                 except _StreamError as error:
                     events += self._end_stream_for(error)
                     continue
-                events += self._receive_frame(frame)
+                if type(frame) is _PlainFrame:
+                    events += self._receive_plain(frame)
+                else:
+                    events += self._receive_frame(frame)
         except ProtocolError as error:
             self._terminate_connection(error.error_code)
             self.failure = error
@@ -522,6 +547,15 @@ class Connection(H2Connection):
         if self.failure is not None and self.failure is not failed:
             raise self.failure
         return events
+
+    def _receive_plain(self, frame: _PlainFrame) -> list[Event]:
+        kind, end_stream, stream_id, payload = frame
+        try:
+            if kind == DataFrame.type:
+                return self._receive_content(stream_id, payload, len(payload), end_stream)
+            return self._receive_block(stream_id, payload, end_stream)
+        except _StreamError as error:
+            return self._end_stream_for(error)
 
     def _receive_frame(self, frame: Frame) -> list[Event]:
         if self.frame_log is not None:
@@ -603,34 +637,50 @@ class Connection(H2Connection):
             raise _StreamError(stream_id, ErrorCodes.PROTOCOL_ERROR, str(error)) from None
 
     def _receive_headers_frame(self, frame: HeadersFrame) -> _Handled:
-        stream_id = frame.stream_id
-        fields = self._decode(frame.data)
-        if self._is_ignored(stream_id):
-            return [], []
-        if self._is_idle(stream_id):
-            events = self._receive_request(frame, fields)
-        else:
-            stream = self.streams.get(stream_id)
-            if stream is None or stream.closed:
-                self._frame_on_closed(stream_id, opens=True)
-                return [], []
-            events = self._receive_more_headers(cast(Stream, stream), frame, fields)
-        if "PRIORITY" in frame.flags:
+        end_stream = "END_STREAM" in frame.flags
+        if "PRIORITY" not in frame.flags:
+            return [], self._receive_block(frame.stream_id, frame.data, end_stream)
+        itself = frame.depends_on == frame.stream_id
+        events = self._receive_block(frame.stream_id, frame.data, end_stream, itself)
+        if events:
             _, updates = self._receive_priority_frame(frame)
             cast(Any, events[0]).priority_updated = updates[0]
             events += updates
         return [], events
 
-    def _receive_request(self, frame: HeadersFrame, fields: Fields) -> list[Event]:
-        stream_id = frame.stream_id
+    def _receive_block(
+        self, stream_id: int, block: bytes, end_stream: bool, depends_on_itself: bool = False
+    ) -> list[Event]:
+        """Take a whole header block; return h2's events."""
+        fields = self._decode(block)
+        if self._is_ignored(stream_id):
+            return []
+        idle = self._is_idle(stream_id)
+        if idle:
+            self._open_inbound(stream_id)
+        stream = cast(Stream | None, self.streams.get(stream_id))
+        if not idle and (stream is None or stream.closed):
+            self._frame_on_closed(stream_id, opens=True)
+            return []
+        if stream is not None:
+            self._check_expects_headers(stream)
+        if depends_on_itself:
+            # RFC 7540 section 5.3.1
+            raise _StreamError(stream_id, ErrorCodes.PROTOCOL_ERROR, "it depends on itself")
+        if stream is None:
+            return self._receive_request(stream_id, fields, end_stream)
+        return self._receive_more_headers(stream, fields, end_stream)
+
+    def _open_inbound(self, stream_id: int) -> None:
+        """A stream id is used for the first time: check that it may be, now."""
         if self.config.client_side or not stream_id % 2:
             raise ProtocolError(f"HEADERS may not open the idle stream {stream_id}")
         self.state_machine.process_input(ConnectionInputs.RECV_HEADERS)
         self.highest_inbound_stream_id = stream_id
         self._admit(stream_id, self.open_inbound_streams + self.held_streams)
+
+    def _receive_request(self, stream_id: int, fields: Fields, end_stream: bool) -> list[Event]:
         facts = self._check(stream_id, fields, Kind.REQUEST)
-        end_stream = "END_STREAM" in frame.flags
-        self._check_dependency(frame)
         if end_stream and facts.content_length and facts.method != b"CONNECT":
             raise _StreamError(
                 stream_id, ErrorCodes.PROTOCOL_ERROR, "content-length without content"
@@ -648,30 +698,23 @@ class Connection(H2Connection):
                 stream_id, ErrorCodes.REFUSED_STREAM, f"{limit} streams are open already"
             )
 
-    def _check_dependency(self, frame: HeadersFrame) -> None:
-        if "PRIORITY" in frame.flags and frame.depends_on == frame.stream_id:
-            # RFC 7540 section 5.3.1
-            raise _StreamError(
-                frame.stream_id, ErrorCodes.PROTOCOL_ERROR, "the stream depends on itself"
-            )
-
-    def _receive_more_headers(
-        self, stream: Stream, frame: HeadersFrame, fields: Fields
-    ) -> list[Event]:
+    def _check_expects_headers(self, stream: Stream) -> None:
         stream_id, machine = stream.stream_id, stream.state_machine
         if machine.state is StreamState.HALF_CLOSED_REMOTE:
             raise _StreamError(stream_id, ErrorCodes.STREAM_CLOSED, "HEADERS after END_STREAM")
         if machine.state is StreamState.RESERVED_LOCAL:
             raise ProtocolError(f"HEADERS on the reserved stream {stream_id}")
-        self._check_dependency(frame)
+
+    def _receive_more_headers(
+        self, stream: Stream, fields: Fields, end_stream: bool
+    ) -> list[Event]:
         self.state_machine.process_input(ConnectionInputs.RECV_HEADERS)
-        end_stream = "END_STREAM" in frame.flags
         try:
-            if machine.headers_received:
+            if stream.state_machine.headers_received:
                 return self._receive_trailers(stream, fields, end_stream)
             return self._receive_response(stream, fields, end_stream)
         except Malformed as error:
-            raise _StreamError(stream_id, ErrorCodes.PROTOCOL_ERROR, str(error)) from None
+            raise _StreamError(stream.stream_id, ErrorCodes.PROTOCOL_ERROR, str(error)) from None
 
     def _receive_trailers(self, stream: Stream, fields: Fields, end_stream: bool) -> list[Event]:
         if stream.connected:
@@ -761,7 +804,13 @@ class Connection(H2Connection):
     # --- data --------------------------------------------------------------------------
 
     def _receive_data_frame(self, frame: DataFrame) -> _Handled:
-        stream_id, length = frame.stream_id, frame.flow_controlled_length
+        length, end_stream = frame.flow_controlled_length, "END_STREAM" in frame.flags
+        return [], self._receive_content(frame.stream_id, frame.data, length, end_stream)
+
+    def _receive_content(
+        self, stream_id: int, data: bytes, length: int, end_stream: bool
+    ) -> list[Event]:
+        """Take the content of a DATA frame, ``length`` with its padding; return h2's events."""
         if self._is_idle(stream_id):
             raise ProtocolError(f"DATA on the idle stream {stream_id}")
         # raises FlowControlError, for the connection, where the window is overdrawn
@@ -769,23 +818,23 @@ class Connection(H2Connection):
         stream = cast(Stream | None, self.streams.get(stream_id))
         self._discarded += length
         if self._is_ignored(stream_id):
-            return [], []
+            return []
         if stream is None or stream.closed:
             self._frame_on_closed(stream_id)
-            return [], []
-        self._check_data(stream, frame, length)
+            return []
+        self._check_data(stream, len(data), length, end_stream)
         self._discarded -= length
         events = stream.state_machine.process_input(StreamInputs.RECV_DATA)
         event = cast(DataReceived, events[0])
-        event.data = frame.data
+        event.data = data
         event.flow_controlled_length = length
-        if "END_STREAM" in frame.flags:
+        if end_stream:
             ended = stream.state_machine.process_input(StreamInputs.RECV_END_STREAM)
             event.stream_ended = cast(StreamEnded, ended[0])
             events += ended
-        return [], events
+        return events
 
-    def _check_data(self, stream: Stream, frame: DataFrame, length: int) -> None:
+    def _check_data(self, stream: Stream, size: int, length: int, end_stream: bool) -> None:
         stream_id, machine = stream.stream_id, stream.state_machine
         if machine.state is StreamState.HALF_CLOSED_REMOTE:
             raise _StreamError(stream_id, ErrorCodes.STREAM_CLOSED, "DATA after END_STREAM")
@@ -797,7 +846,7 @@ class Connection(H2Connection):
             if length:
                 # relies on the window manager of h2's stream, which counts what the peer may send
                 stream._inbound_window_manager.window_consumed(length)
-            stream.count(len(frame.data), "END_STREAM" in frame.flags)
+            stream.count(size, end_stream)
         except FlowControlError as error:
             raise _StreamError(stream_id, ErrorCodes.FLOW_CONTROL_ERROR, str(error)) from None
         except Malformed as error:
@@ -1037,19 +1086,18 @@ class Connection(H2Connection):
         return stream
 
     def _stream_changed(self, stream_id: int, before: StreamState, after: StreamState) -> None:
-        was_open, is_open = before in _OPEN, after in _OPEN
-        if was_open is not is_open:
-            self._open_count[stream_id % 2] += 1 if is_open else -1
-        self._reserved_count += (after in _RESERVED) - (before in _RESERVED)
+        self._open_count[stream_id % 2] += STREAM_OPEN[after] - STREAM_OPEN[before]
+        self._reserved_count += _IS_RESERVED[after] - _IS_RESERVED[before]
         if after is StreamState.CLOSED:
             self._just_closed.append(stream_id)
             self._closed.append(stream_id)
 
     def _open_streams(self, remainder: int) -> int:
-        for stream_id in self._just_closed:
-            stream = self.streams.pop(stream_id)
-            self._closed_streams[stream_id] = stream.closed_by
-        self._just_closed.clear()
+        if self._just_closed:
+            for stream_id in self._just_closed:
+                stream = self.streams.pop(stream_id)
+                self._closed_streams[stream_id] = stream.closed_by
+            self._just_closed.clear()
         return self._open_count[remainder]
 
     def is_alive(self, stream_id: int) -> bool:
@@ -1064,6 +1112,8 @@ class Connection(H2Connection):
 
     def take_closed(self) -> list[int]:
         """Return, once, the ids of the streams that have closed."""
-        self._open_streams(0)
-        closed, self._closed = self._closed, []
+        closed = self._closed
+        if closed:
+            self._open_streams(0)
+            self._closed = []
         return closed

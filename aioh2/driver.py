@@ -122,6 +122,8 @@ class Driver(asyncio.Protocol):
         # Streams that are open, and those that have ended and can still be read, oldest first.
         self._streams: dict[int, H2Stream] = {}
         self._ended: dict[int, H2Stream] = {}
+        # Whether the oldest of these are forgotten in the next tick.
+        self._forgetting = False
         # Inbound streams that nobody has taken, and who waits for one.
         self._inbound: OrderedDict[int, H2Stream] = OrderedDict()
         self._accepting: deque[asyncio.Future[None]] = deque()
@@ -693,20 +695,26 @@ class Driver(asyncio.Protocol):
             # an end must not be settled before the events that go before it
             return
         self._credit_connection(self._conn.take_discarded())
-        for stream_id in self._conn.take_closed():
+        closed = self._conn.take_closed()
+        if closed:
+            self._retire_all(closed)
+        if len(self._slots):
+            self._slots.grant()
+            if not self._client_side:
+                # pushes, whose parents may have ended
+                self._slots.recheck()
+        if self._draining and not self._streams and not self._over:
+            self._close_drained()
+        elif self._flush_handle is None and (self._conn.pending or self._sender.has_work):
+            self._flush_soon()
+
+    def _retire_all(self, closed: list[int]) -> None:
+        for stream_id in closed:
             stream = self._streams.pop(stream_id, None)
             if stream is not None:
                 self._retire(stream, aborted=False)
-        self._slots.grant()
-        if len(self._slots) and not self._client_side:
-            # pushes, whose parents may have ended
-            self._slots.recheck()
         if not self._streams:
             self._watchdog.idle()
-        if self._draining and not self._streams and not self._over:
-            self._close_drained()
-        elif self._conn.pending or self._sender.has_work:
-            self._flush_soon()
 
     def _retire(self, stream: H2Stream, *, aborted: bool) -> None:
         self._sender.drop(stream.id, stream.failure)
@@ -722,11 +730,14 @@ class Driver(asyncio.Protocol):
 
     def _remember(self, stream: H2Stream) -> None:
         self._ended[stream.id] = stream
-        if len(self._ended) > self.config.concurrency and self._loop is not None:
+        crowded = len(self._ended) > self.config.concurrency
+        if crowded and not self._forgetting and self._loop is not None:
             # not at once: who was woken by the end of the oldest gets to it first
+            self._forgetting = True
             self._loop.call_soon(self._forget_oldest)
 
     def _forget_oldest(self) -> None:
+        self._forgetting = False
         while len(self._ended) > self.config.concurrency:
             del self._ended[next(iter(self._ended))]
 

@@ -73,7 +73,6 @@ class Server:
         self.close()
         self._factory.is_open = False
         drained = await asyncio.gather(*(protocol.shutdown(grace) for protocol in self._live))
-        await self.wait_closed()
         return Drained(sum(d.completed for d in drained), sum(d.aborted for d in drained))
 
     async def __aenter__(self) -> Self:
@@ -94,7 +93,6 @@ class Server:
         for protocol in live:
             protocol.close_connection()
         await asyncio.gather(*(protocol.wait_closed() for protocol in live))
-        await self.wait_closed()
 
 
 class _Factory:

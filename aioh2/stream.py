@@ -551,6 +551,8 @@ class H2Stream:
                     future.set_result(None)
 
     def _wake_all(self) -> None:
+        if not self._waiters:
+            return
         for what in _Wait:
             self._wake(what)
 
@@ -563,10 +565,11 @@ class H2Stream:
         self._readers.append(future)
         try:
             await future
-        except asyncio.CancelledError:
+        except BaseException:
+            # cancelled, or closed as a coroutine
             if future in self._readers:
                 self._readers.remove(future)
-            else:
+            elif not future.cancelled():
                 self._end_read()
             raise
 

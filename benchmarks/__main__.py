@@ -19,6 +19,7 @@ import os
 import pathlib
 import platform
 import shutil
+import signal
 import statistics
 import subprocess
 import sys
@@ -214,9 +215,9 @@ def environment() -> dict[str, str]:
         "system": f"{platform.system()} {platform.machine()}",
         "cores": f"{os.cpu_count()} (server on {SERVER_CORE}, load on {LOAD_CORE})",
     }
-    with_model = pathlib.Path("/proc/cpuinfo")
-    if with_model.exists():
-        models = [line for line in with_model.read_text().splitlines() if "model name" in line]
+    cpuinfo = pathlib.Path("/proc/cpuinfo")
+    if cpuinfo.exists():
+        models = [line for line in cpuinfo.read_text().splitlines() if "model name" in line]
         if models:
             found["cpu"] = models[0].partition(":")[2].strip()
     for package in ("h2", "hpack", "hyperframe", "hypercorn", "httpx", "uvloop"):
@@ -242,6 +243,8 @@ def _output(command: list[str]) -> str:
 def main() -> None:
     """Measure what the options say."""
     options = parse()
+    # as Ctrl-C does: on the way out, what was started is ended
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit("terminated"))
     if options.uvloop and importlib.util.find_spec("uvloop") is None:
         say("rows on uvloop are left out: the Python package 'uvloop' is not installed")
         options.uvloop = False

@@ -30,7 +30,7 @@ def _frame(kind: int, flags: int, stream_id: int, payload: bytes) -> bytes:
 class Client:
     """One connection; every call waits for what it asked for."""
 
-    def __init__(self, port: int, timeout: float = 60) -> None:
+    def __init__(self, port: int, timeout: float = 20) -> None:
         self._socket = socket.create_connection(("127.0.0.1", port), timeout)
         self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self._received = bytearray()

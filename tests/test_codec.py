@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import unittest
 from collections.abc import Iterable
+from itertools import product
+from random import Random
+from typing import Any
 
 import hpack
 from hpack.hpack import decode_integer
+from hpack.table import HeaderTable
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from aioh2.codec import Encoder
+from aioh2.codec import Decoder, Encoder
 
 BOUNDED = settings(derandomize=True, database=None, deadline=None, max_examples=200)
 #: What both ends start with (RFC 9113 section 6.5.2).
@@ -188,3 +192,137 @@ def encoder_set_to(sizes: Iterable[int]) -> Encoder:
 
 if __name__ == "__main__":
     unittest.main()
+
+
+# --- what is remembered ----------------------------------------------------------------------
+
+
+class TestDecoder(unittest.TestCase):
+    """Any input means to it what it means to hpack's: fields, table and kind of error."""
+
+    NAMES = (b":method", b":path", b"x-a", b"cookie", b"authorization", b"zz")
+
+    def a_field(self, random: Random) -> hpack.HeaderTuple:
+        kind = hpack.NeverIndexedHeaderTuple if random.random() < 0.1 else hpack.HeaderTuple
+        return kind(
+            random.choice(self.NAMES), bytes(random.choices(b"abc/", k=random.randint(0, 8)))
+        )
+
+    def a_block(self, random: Random, encoder: hpack.Encoder, before: list[bytes]) -> bytes:
+        """Make a legal block, one that was there before, one that is damaged, or noise."""
+        dice = random.random()
+        if dice < 0.5 or not before:
+            if random.random() < 0.1:
+                encoder.header_table_size = random.choice([0, 50, 200, 4096])
+            fields = [self.a_field(random) for _ in range(random.randint(0, 6))]
+            return encoder.encode(fields, huffman=random.random() < 0.5)
+        if dice < 0.7:
+            return random.choice(before)
+        if dice < 0.95:
+            block = bytearray(random.choice(before))
+            for _ in range(random.randint(1, 3)):
+                if block:
+                    block[random.randrange(len(block))] = random.randrange(256)
+            return bytes(block[: random.randint(0, len(block))])
+        return random.randbytes(random.randint(0, 12))
+
+    def outcome(self, decoder: hpack.Decoder, block: bytes) -> Any:
+        try:
+            fields: Any = [(type(field), *field) for field in decoder.decode(block, raw=True)]
+        except hpack.HPACKError as error:
+            fields = type(error)
+        table = decoder.header_table
+        return fields, [tuple(entry) for entry in table.dynamic_entries], table.maxsize
+
+    def test_as_hpack_does(self) -> None:
+        for seed in range(40):
+            random, encoder, before = Random(seed), hpack.Encoder(), list[bytes]()
+            plain, ours = hpack.Decoder(), Decoder()
+            for _ in range(60):
+                block = self.a_block(random, encoder, before)
+                before.append(block)
+                for name, values in (
+                    ("max_header_list_size", [40, 200, 65_536]),
+                    ("max_allowed_table_size", [0, 100, 4_096]),
+                ):
+                    if random.random() < 0.05:
+                        value = random.choice(values)
+                        setattr(plain, name, value)
+                        setattr(ours, name, value)
+                self.assertEqual(
+                    self.outcome(ours, block), self.outcome(plain, block), (seed, block)
+                )
+
+    def test_as_text(self) -> None:
+        block = hpack.Encoder().encode([("a", "b")])
+        self.assertEqual(list(Decoder().decode(block)), [("a", "b")])
+
+    def test_remembered_while_the_table_stands(self) -> None:
+        encoder, decoder = hpack.Encoder(), Decoder()
+        decoder.decode(encoder.encode([(b"a", b"b")]), raw=True)
+        block = encoder.encode([(b"a", b"b")])
+        first = decoder.decode(block, raw=True)
+        self.assertIs(decoder.decode(block, raw=True), first)
+        decoder.decode(encoder.encode([(b"c", b"d")]), raw=True)
+        # the same octets now name what came last
+        self.assertEqual(list(decoder.decode(block, raw=True)), [(b"c", b"d")])
+
+    def test_what_is_never_indexed_is_not_remembered(self) -> None:
+        decoder = Decoder()
+        block = hpack.Encoder().encode([hpack.NeverIndexedHeaderTuple(b"a", b"b")])
+        self.assertIsNot(decoder.decode(block, raw=True), decoder.decode(block, raw=True))
+
+    def test_what_is_remembered_is_bounded(self) -> None:
+        decoder = Decoder()
+        for number in range(3 * Decoder.BLOCKS):
+            value = str(number).encode()
+            decoder.decode(b"\x00\x01a" + bytes([len(value)]) + value, raw=True)
+        self.assertLessEqual(len(decoder._memo), Decoder.BLOCKS)
+
+
+class TestEncoderMemo(unittest.TestCase):
+    FIELDS = (hpack.HeaderTuple(b":status", b"200"), hpack.HeaderTuple(b"a", b"b"))
+
+    def test_the_same_block_while_the_table_stands(self) -> None:
+        plain, ours, peer = hpack.Encoder(), Encoder(), hpack.Decoder()
+        for step in range(6):
+            if step == 3:
+                other = (hpack.HeaderTuple(b"c", b"d"),)
+                self.assertEqual(peer.decode(ours.encode(other), raw=True), [*other])
+                plain.encode(other)
+            block = ours.encode(self.FIELDS)
+            self.assertEqual(block, plain.encode(self.FIELDS))
+            self.assertEqual(peer.decode(block, raw=True), [*self.FIELDS])
+
+    def test_a_secret_is_not_taken_for_its_equal(self) -> None:
+        plain, ours = hpack.Encoder(), Encoder()
+        secret = tuple(hpack.NeverIndexedHeaderTuple(*field) for field in self.FIELDS)
+        self.assertEqual(secret, self.FIELDS)
+        for fields in (secret, self.FIELDS, self.FIELDS, secret, secret, self.FIELDS):
+            self.assertEqual(ours.encode(fields), plain.encode(fields))
+        self.assertEqual(
+            [type(field) for list_ in ours._memo for field in list_], [hpack.HeaderTuple] * 2
+        )
+
+    def test_a_pending_size_is_announced(self) -> None:
+        encoder = Encoder()
+        for _ in range(2):
+            encoder.encode(self.FIELDS)
+        encoder.header_table_size = 100
+        self.assertEqual(announced(encoder.encode(self.FIELDS)), [100])
+        self.assertEqual(announced(encoder.encode(self.FIELDS)), [])
+
+    def test_what_is_remembered_is_bounded(self) -> None:
+        encoder = Encoder()
+        known = [field for field in HeaderTable.STATIC_TABLE if field[1]]
+        lists = [
+            tuple(hpack.HeaderTuple(*field) for field in pair) for pair in product(known, known)
+        ]
+        self.assertGreater(len(lists), Encoder.LISTS / 2)
+        for pair in lists:
+            for more in ((), pair, pair + pair):
+                encoder.encode(pair + more)
+                self.assertLessEqual(len(encoder._memo), Encoder.LISTS)
+        self.assertGreater(len(encoder._memo), 0)
+        encoder.encode(pair * Encoder.LONGEST)
+        self.assertNotIn(pair * Encoder.LONGEST, encoder._memo)

@@ -16,6 +16,7 @@ import h2.events as events
 import h2.frame_buffer
 import h2.settings
 import h2.stream
+import hpack
 import hyperframe.frame
 from h2.config import H2Configuration
 from h2.connection import ConnectionInputs, ConnectionState
@@ -29,7 +30,13 @@ from h2.exceptions import (
     StreamIDTooLowError,
 )
 from h2.settings import SettingCodes
-from h2.stream import StreamState
+from h2.stream import StreamInputs, StreamState
+from hyperframe.frame import (
+    DataFrame,
+    HeadersFrame,
+    SettingsFrame,
+    WindowUpdateFrame,
+)
 
 from aioh2 import connection as module
 from aioh2.connection import Connection, FrameBuffer, PrefaceError, Stream, StreamFailed
@@ -1424,5 +1431,200 @@ class TestWhatIsReliedOn(unittest.TestCase):
         self.assertEqual(set(theirs) - set(ours), set())
 
     def test_every_stream_state_is_known(self) -> None:
-        known = {*module._OPEN, *module._RESERVED, StreamState.IDLE, StreamState.CLOSED}
-        self.assertEqual(set(StreamState), known)
+        names = {
+            "idle": {StreamState.IDLE},
+            "reserved": {state for state in StreamState if module._IS_RESERVED[state]},
+            "open": {state for state in StreamState if h2.stream.STREAM_OPEN[state]},
+            "closed": {StreamState.CLOSED},
+        }
+        self.assertEqual(sum(len(states) for states in names.values()), len(StreamState))
+        self.assertEqual(set().union(*names.values()), set(StreamState))
+
+    def test_steps_are_those_of_h2(self) -> None:
+        for (state, input_), step in h2.stream._transitions.items():
+            self.assertEqual(module._STREAM_STEPS[state.value][input_.value], step)
+        count = sum(step is not None for row in module._STREAM_STEPS for step in row)
+        self.assertEqual(count, len(h2.stream._transitions))
+        # a step of the connection has no function, or it would be left out
+        for function, _ in module._ConnectionStateMachine._transitions.values():
+            self.assertIsNone(function)
+
+
+class TestFastLanes(unittest.TestCase):
+    """What has no frame objects says the same, byte for byte, as what has."""
+
+    def pair(self, *, client: bool = True) -> list[Connection]:
+        """Return two connections, of which the second is logged, and so uses h2's own ways."""
+        made = []
+        for logged in (False, True):
+            connection = Connection(
+                H2Configuration(
+                    client_side=client,
+                    validate_outbound_headers=False,
+                    normalize_outbound_headers=False,
+                )
+            )
+            if logged:
+                connection.frame_log = lambda direction, frame: None
+            connection.initiate_connection()
+            if client:
+                connection.receive(SettingsFrame().serialize())
+            else:
+                connection.receive(PREFACE + SettingsFrame().serialize())
+            connection.data_to_send()
+            made.append(connection)
+        return made
+
+    def assert_same(self, connections: list[Connection], call: Callable[[Connection], Any]) -> Any:
+        """Check that a call does the same to both; return what it gives."""
+        outcomes = []
+        for connection in connections:
+            try:
+                result: Any = call(connection)
+            except ProtocolError as error:
+                result = (type(error), str(error))
+            states = {
+                stream_id: (
+                    stream.state_machine.state,
+                    stream.outbound_flow_control_window,
+                    stream.request_method,
+                )
+                for stream_id, stream in connection.streams.items()
+            }
+            outcomes.append(
+                (
+                    repr(result),
+                    connection.data_to_send(),
+                    states,
+                    connection.outbound_flow_control_window,
+                    connection.state_machine.state,
+                )
+            )
+        self.assertEqual(outcomes[0], outcomes[1])
+        return outcomes[0]
+
+    def fields(self, *more: tuple[bytes, bytes]) -> list[tuple[bytes, bytes]]:
+        return [hpack.HeaderTuple(*field) for field in [*REQUEST, *more]]
+
+    def test_requests(self) -> None:
+        connections = self.pair()
+        for stream_id in (1, 3, 5):
+            self.assert_same(
+                connections, lambda c, i=stream_id: c.send_headers(i, self.fields(), i == 3)
+            )
+        self.assert_same(connections, lambda c: c.send_headers(1, self.fields((b"a", b"b"))))
+        self.assert_same(connections, lambda c: c.send_headers(3, self.fields(), True))
+        self.assert_same(connections, lambda c: c.send_headers(2, self.fields(), True))
+
+    def test_continuation(self) -> None:
+        secret = hpack.NeverIndexedHeaderTuple
+        for size in (16_384 - 40, 16_384, 40_000, 3 * 16_384):
+            fields = [*self.fields(), secret(b"x", b"\xff" * size)]
+            for end in (False, True):
+                with self.subTest(size, end=end):
+                    connections = self.pair()
+                    self.assert_same(
+                        connections, lambda c, f=fields, e=end: c.send_headers(1, f, e)
+                    )
+
+    def test_limit_of_streams(self) -> None:
+        connections = self.pair()
+        limit = SettingsFrame(settings={SettingCodes.MAX_CONCURRENT_STREAMS: 1}).serialize()
+        for connection in connections:
+            connection.receive(limit)
+        for stream_id in (1, 3):
+            self.assert_same(connections, lambda c, i=stream_id: c.send_headers(i, self.fields()))
+
+    def test_responses(self) -> None:
+        connections = self.pair(client=False)
+        encoder = hpack.Encoder()
+        frames = b"".join(
+            HeadersFrame(i, encoder.encode(REQUEST), flags=["END_HEADERS"]).serialize()
+            for i in (1, 3, 5)
+        )
+        for connection in connections:
+            connection.receive(frames)
+
+        def status(code: bytes) -> list[tuple[bytes, bytes]]:
+            return [hpack.HeaderTuple(b":status", code)]
+
+        for stream_id, code, end in [
+            (1, b"103", False),
+            (1, b"200", False),
+            (1, b"103", False),
+            (3, b"103", True),
+            (5, b"204", True),
+            (5, b"200", True),
+        ]:
+            self.assert_same(
+                connections, lambda c, i=stream_id, s=code, e=end: c.send_headers(i, status(s), e)
+            )
+
+    def test_data(self) -> None:
+        connections = self.pair()
+        self.assert_same(connections, lambda c: c.send_headers(1, self.fields()))
+        for data, end in [
+            (b"", False),
+            (b"abc", False),
+            (memoryview(b"abc")[1:], False),
+            (b"x" * 16_385, False),
+            (b"x" * 16_384, False),
+            (b"x" * 16_384, False),
+            (b"x" * 16_384, False),
+            (b"x" * 16_384, False),
+            (b"", True),
+            (b"late", False),
+        ]:
+            self.assert_same(connections, lambda c, d=data, e=end: c.send_data(1, d, e))
+        self.assert_same(connections, lambda c: c.send_data(7, b"x"))
+
+    def test_padded_data(self) -> None:
+        connections = self.pair()
+        self.assert_same(connections, lambda c: c.send_headers(1, self.fields()))
+        self.assert_same(connections, lambda c: c.send_data(1, b"abc", pad_length=5))
+
+    def test_nothing_goes_after_a_failure(self) -> None:
+        for connection in self.pair():
+            connection.send_headers(1, self.fields())
+            connection.receive(WindowUpdateFrame(0, 1).serialize()[:9] + bytes(4))
+            self.assertIsNotNone(connection.failure)
+            connection.data_to_send()
+            connection.send_data(1, b"abc")
+            connection.send_headers(3, self.fields())
+            self.assertEqual(connection.data_to_send(), b"")
+
+    def test_what_h2_asserts_is_an_error_of_the_protocol(self) -> None:
+        connection = self.pair()[0]
+        connection.send_headers(1, self.fields())
+        machine = connection.streams[1].state_machine
+        machine.trailers_sent = True
+        with self.assertRaises(ProtocolError):
+            machine.process_input(StreamInputs.SEND_HEADERS)
+        self.assertIs(machine.state, StreamState.CLOSED)
+
+    def test_what_a_connection_may_not_do_yet(self) -> None:
+        self.assert_same(
+            self.pair(), lambda c: c.state_machine.process_input(ConnectionInputs.SEND_DATA)
+        )
+
+    def test_priority_on_a_stream_that_was_reset(self) -> None:
+        encoder = hpack.Encoder()
+        connections = self.pair(client=False)
+
+        def headers(*flags: str) -> bytes:
+            block = encoder.encode(REQUEST)
+            return HeadersFrame(1, block, flags=["END_HEADERS", *flags]).serialize()
+
+        opening, again = headers(), headers("PRIORITY", "END_STREAM")
+        self.assert_same(connections, lambda c: c.receive(opening))
+        self.assert_same(connections, lambda c: c.reset_stream(1))
+        self.assert_same(connections, lambda c: c.receive(again))
+
+    def test_received(self) -> None:
+        encoder = hpack.Encoder()
+        request = HeadersFrame(1, encoder.encode(REQUEST), flags=["END_HEADERS"])
+        frames = [request, DataFrame(1, b"abc"), DataFrame(1, b"", flags=["END_STREAM"])]
+        frames.append(HeadersFrame(3, encoder.encode(REQUEST), flags=["END_HEADERS", "END_STREAM"]))
+        frames += [DataFrame(5, b"idle")]
+        data = b"".join(frame.serialize() for frame in frames)
+        self.assert_same(self.pair(client=False), lambda c: c.receive(data))

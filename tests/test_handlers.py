@@ -230,6 +230,15 @@ class TestSetHandler(HandlerCase):
         await settle()
         self.assertEqual(called, [])
 
+    async def test_while_the_connection_closes(self) -> None:
+        peer = await Peer.of_server()
+        peer.transport.hang_on_close = True
+        peer.protocol.close_connection()
+        called: list[aioh2.H2Protocol] = []
+        peer.protocol.set_handler(called.append)  # type: ignore[arg-type]
+        self.assertEqual(called, [])
+        peer.lose()
+
     async def test_of_a_client(self) -> None:
         protocol = aioh2.H2Protocol(True)
         responses = []
@@ -534,6 +543,15 @@ class TestAccept(HandlerCase):
         self.assertEqual(found, [1, 3])
         self.assertTrue(iteration.done())
         self.assertIsNone(iteration.exception())
+
+    async def test_waiting_call_raises_without_a_request(self) -> None:
+        peer = await Peer.of_server()
+        call = await self.waiting(peer.protocol.recv_request())
+        peer.lose()
+        await settle()
+        error = call.exception()
+        assert isinstance(error, aioh2.ConnectionClosed)
+        self.assertEqual((error.initiator, error.error_code), ("transport", None))
 
     async def test_waiting_call_raises(self) -> None:
         peer = await Peer.of_server()

@@ -9,6 +9,7 @@ from hpack import HeaderTuple, NeverIndexedHeaderTuple
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+import aioh2.headers as memos
 from aioh2.headers import (
     Facts,
     Kind,
@@ -703,6 +704,76 @@ class TestJoinCookies(unittest.TestCase):
     def test_other_fields_may_come_more_than_once(self) -> None:
         fields = [(b"set-cookie", b"a=1"), (b"set-cookie", b"b=2")]
         self.assertEqual(join_cookies(fields), fields)
+
+
+# --- what is remembered --------------------------------------------------------------------
+
+
+class TestMemos(unittest.TestCase):
+    """What was found good is good again; what was not is looked at again."""
+
+    def setUp(self) -> None:
+        memos._checked.clear()
+        memos._prepared.clear()
+
+    def test_prepared(self) -> None:
+        for _ in range(2):
+            fields, facts = memos.prepare({":status": "204", "A": " b "}, Kind.RESPONSE)
+            self.assertEqual(fields, ((b":status", b"204"), (b"a", b"b")))
+            self.assertEqual(facts.status, 204)
+        self.assertEqual(len(memos._prepared), 1)
+
+    def test_kind_encoding_and_origin_count(self) -> None:
+        request = {":method": "GET", "x": "\xe9"}
+        seen = set()
+        for encoding in ("utf-8", "latin-1"):
+            for origin in (("http", "a.test"), ("https", "a.test"), ("http", "b.test")):
+                for _ in range(2):
+                    fields, _facts = memos.prepare(request, Kind.REQUEST, encoding, origin=origin)
+                seen.add(fields)
+        self.assertEqual(len(seen), 6)
+        with self.assertRaises(Malformed):
+            memos.prepare(request, Kind.TRAILERS)
+
+    def test_only_mappings_of_text_are_remembered(self) -> None:
+        secret = NeverIndexedHeaderTuple("a", "b")
+        for pairs in ([(":status", "200"), ("a", "b")], [(":status", "200"), secret]):
+            fields, _ = memos.prepare(pairs, Kind.RESPONSE)
+            self.assertIs(type(fields[1]) is NeverIndexedHeaderTuple, pairs[1] is secret)
+        self.assertEqual(memos._prepared, {})
+
+    def test_malformed_every_time(self) -> None:
+        for _ in range(2):
+            with self.assertRaises(Malformed):
+                memos.prepare({":status": "200", "a": "b\n"}, Kind.RESPONSE)
+            with self.assertRaises(TypeError):
+                memos.prepare({":status": ["200"]}, Kind.RESPONSE)  # type: ignore[dict-item]
+            with self.assertRaises(Malformed):
+                memos.check_again(((b"A", b""),), Kind.TRAILERS)
+
+    def test_credentials_are_not_kept(self) -> None:
+        for name in ("authorization", "cookie", "set-cookie", "proxy-authorization"):
+            memos.prepare({":status": "200", name: "x" * 30}, Kind.RESPONSE)
+            memos.check_again(((name.encode(), b"x" * 30),), Kind.TRAILERS)
+        memos.prepare({":status": "200", "a": "x" * 5_000}, Kind.RESPONSE)
+        self.assertEqual((memos._prepared, memos._checked), ({}, {}))
+
+    def test_bounded(self) -> None:
+        for number in range(2_000):
+            memos.prepare({":status": "200", "a": str(number)}, Kind.RESPONSE)
+            memos.check_again(((b"a", str(number).encode()),), Kind.TRAILERS)
+        for memo in (memos._prepared, memos._checked):
+            self.assertLessEqual(len(memo), memos._REMEMBERED)
+            self.assertGreater(len(memo), 0)
+
+    def test_checked_again(self) -> None:
+        fields = ((b":method", b"CONNECT"), (b":protocol", b"websocket"), (b":scheme", b"https"))
+        fields += ((b":path", b"/"), (b":authority", b"a.test"))
+        for _ in range(2):
+            facts = memos.check_again(fields, Kind.REQUEST, extended_connect=True)
+            self.assertEqual(facts.protocol, b"websocket")
+            with self.assertRaises(Malformed):
+                memos.check_again(fields, Kind.REQUEST)
 
 
 if __name__ == "__main__":

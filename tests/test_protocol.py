@@ -403,8 +403,10 @@ class TestSettings(Timed):
         ):
             with self.subTest(name), self.assertRaisesRegex(ValueError, str(value)):
                 setattr(peer.protocol, name, value)
-        with self.assertRaisesRegex(TypeError, "'1'"):
-            peer.protocol.max_frame_size = "1"  # type: ignore[assignment]
+        for name, *_ in self.PROPERTIES:
+            for wrong in (True, "1", 1.5, None):
+                with self.subTest(name, wrong=wrong), self.assertRaisesRegex(TypeError, f"{wrong}"):
+                    setattr(peer.protocol, name, wrong)
         self.assertEqual(await peer.frames(), [])
 
     async def test_window_of_open_streams_changes_with_the_ack(self) -> None:
@@ -490,11 +492,12 @@ class TestSettings(Timed):
         with self.assertRaises(ValueError):
             peer.protocol.update_settings({LIMIT: 5, FRAME_SIZE: 1})
         self.assertEqual(await peer.frames(), [])
-        # nothing of it comes into force with the next one
-        peer.protocol.update_settings({FRAME_SIZE: 20_000})
-        ack(peer)
-        self.assertEqual(peer.protocol.max_frame_size, 20_000)
-        self.assertEqual(peer.protocol.max_concurrent_streams, 100)
+        # nothing of it comes into force with the next ones
+        for limit in (7, 8):
+            peer.protocol.update_settings({LIMIT: limit, FRAME_SIZE: 20_000})
+            ack(peer)
+            self.assertEqual(peer.protocol.max_frame_size, 20_000)
+            self.assertEqual(peer.protocol.max_concurrent_streams, limit)
 
     async def test_push_switched_on_by_a_client(self) -> None:
         peer = await Peer.of_client()

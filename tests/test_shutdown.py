@@ -1146,6 +1146,23 @@ class TestContextManager(Timed):
         self.assertIsNotNone(client.close_reason)
         await self.soon(server.wait_closed())
 
+    async def test_leaving_waits_for_the_end_of_the_transport(self) -> None:
+        for error in (None, KeyError("of the application")):
+            with self.subTest(error):
+                peer = await Peer.of_client()
+                peer.transport.hang_on_close = True
+
+                async def use(peer: Peer = peer, error: KeyError | None = error) -> None:
+                    async with peer.protocol:
+                        if error is not None:
+                            raise error
+
+                leaving = await self.waiting(use())
+                self.assertTrue(peer.transport.closed)
+                peer.lose()
+                await settle()
+                self.assertIs(leaving.exception(), error)
+
     async def test_cancelled_inside(self) -> None:
         client, _server = await connected_pair()
 

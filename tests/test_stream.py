@@ -327,6 +327,15 @@ class TestRead(StreamCase):
         peer.data(1, b"abc", end=True)
         self.assertEqual(await self.now(task), b"abc")
 
+    async def test_n_is_fewer_where_the_stream_is_reset(self) -> None:
+        peer, stream = await self.client()
+        task = await self.waiting(stream.read(5))
+        peer.data(1, b"abc")
+        peer.reset(1)
+        self.assertEqual(await self.now(task), b"abc")
+        with self.assertRaises(StreamReset):
+            await self.now(stream.read(5))
+
     async def test_exactly(self) -> None:
         peer, stream = await self.client()
         peer.data(1, b"ab")
@@ -365,13 +374,27 @@ class TestTwoAtOnce(StreamCase):
 
     async def test_two_readers_of_sizes(self) -> None:
         """What the first has waited for is not taken from it by the second."""
+        for others in (0, 1):
+            with self.subTest(others=others):
+                peer, stream = await self.client()
+                before = [await self.waiting(stream.read()) for _ in range(others)]
+                first = await self.waiting(stream.read(10))
+                second = await self.waiting(stream.read(5))
+                for task in before:
+                    peer.data(1, b"before")
+                    self.assertEqual(await self.now(task), b"before")
+                peer.data(1, b"01234")
+                await settle()
+                self.assertFalse(second.done(), second)
+                peer.data(1, b"56789abcde")
+                self.assertEqual(await self.now(first), b"0123456789")
+                self.assertEqual(await self.now(second), b"abcde")
+
+    async def test_reader_that_comes_for_what_another_waits_with(self) -> None:
         peer, stream = await self.client()
         peer.data(1, b"01234")
         first = await self.waiting(stream.read(10))
-        second = asyncio.ensure_future(stream.read(5))
-        self.addCleanup(second.cancel)
-        await settle()
-        self.assertFalse(second.done(), second)
+        second = await self.waiting(stream.read(5))
         peer.data(1, b"56789abcde")
         self.assertEqual(await self.now(first), b"0123456789")
         self.assertEqual(await self.now(second), b"abcde")
@@ -436,6 +459,22 @@ class TestTwoAtOnce(StreamCase):
         self.assertEqual(await self.now(tasks[2]), b"b")
         self.assertTrue(tasks[1].cancelled())
         self.assertIsNone(stream.blocked_on)
+
+    async def test_reader_that_is_cancelled_as_the_turn_passes_it_by(self) -> None:
+        """It has no turn to give away."""
+        peer, stream = await self.client()
+        first, second = [await self.waiting(stream.read()) for _ in range(2)]
+        third = await self.waiting(stream.read(10))
+        peer.data(1, b"a")
+        second.cancel()
+        self.assertEqual(await self.now(first), b"a")
+        fourth = await self.waiting(stream.read())
+        peer.data(1, b"01234")
+        await settle()
+        self.assertFalse(fourth.done(), fourth)
+        peer.data(1, b"56789b")
+        self.assertEqual(await self.now(third), b"0123456789")
+        self.assertEqual(await self.now(fourth), b"b")
 
     async def test_two_senders(self) -> None:
         peer, stream = await self.client({SettingCodes.INITIAL_WINDOW_SIZE: 0})
@@ -904,14 +943,20 @@ class TestSending(StreamCase):
                 self.assertEqual(await self.sent(peer), [(expected, True)])
 
     async def test_bytes_like_that_waits(self) -> None:
-        """What was not sent is as many bytes as the peer did not get, whatever its items are."""
-        peer, stream = await self.client({SettingCodes.INITIAL_WINDOW_SIZE: 3})
-        task = await self.waiting(stream.send_data(array.array("H", [0x6161, 0x6262])))
-        self.assertEqual(await self.sent(peer), [(b"aab", False)])
-        peer.reset(1)
-        with self.assertRaises(aioh2.SendException) as caught:
-            await self.now(task)
-        self.assertEqual(caught.exception.data, b"b")
+        """Windows and what was not sent are counted in bytes, whatever the items are."""
+        for data in (
+            array.array("H", [0x6161, 0x6262]),
+            memoryview(b"aabb").cast("B", (2, 2)),
+            memoryview(b"a-a-b-b-")[::2],
+        ):
+            with self.subTest(data):
+                peer, stream = await self.client({SettingCodes.INITIAL_WINDOW_SIZE: 3})
+                task = await self.waiting(stream.send_data(data))
+                self.assertEqual(await self.sent(peer), [(b"aab", False)])
+                peer.reset(1)
+                with self.assertRaises(aioh2.SendException) as caught:
+                    await self.now(task)
+                self.assertEqual(caught.exception.data, b"b")
 
     async def test_buffers_are_free_again(self) -> None:
         """A bytearray that was sent can be filled again."""
@@ -1119,8 +1164,13 @@ class TestBlockedOn(StreamCase):
         self.assertEqual(await self.sent(peer), [(b"abc", False)])
         self.assertFalse(task.done())
         self.assertEqual(stream.blocked_on, "transport")
+        reading = await self.waiting(stream.read())
+        self.assertEqual(stream.blocked_on, "transport")
         peer.protocol.resume_writing()
         await self.now(task)
+        self.assertEqual(stream.blocked_on, "peer")
+        peer.data(1, b"abc")
+        await self.now(reading)
         self.assertIsNone(stream.blocked_on)
 
     async def test_end_behind_data(self) -> None:
@@ -1248,8 +1298,10 @@ class TestReset(StreamCase):
     async def test_after_the_peers(self) -> None:
         peer, stream = await self.client()
         peer.reset(1, ErrorCodes.REFUSED_STREAM)
+        self.assertTrue(stream.is_over)
         stream.reset()
         self.assertEqual(await peer.frames(RstStreamFrame), [])
+        self.assertEqual(peer.protocol.stats.resets_sent, 0)
         with self.assertRaisesRegex(StreamReset, "by the peer: REFUSED_STREAM .*a retry is safe"):
             await self.now(stream.read())
 

@@ -128,11 +128,15 @@ class Peer:
 
     @classmethod
     async def of_server(
-        cls, *, handler: Any = None, settings: dict[int, int] | None = None, **options: Any
+        cls,
+        *,
+        kind: type[aioh2.H2Protocol] = aioh2.H2Protocol,
+        handler: Any = None,
+        settings: dict[int, int] | None = None,
+        **options: Any,
     ) -> Peer:
         """Return a client that has greeted a server, and read the server's greeting."""
-        options.setdefault("cls", aioh2.H2Protocol)
-        protocol = options.pop("cls")(client_side=False, **options)
+        protocol = kind(client_side=False, **options)
         if handler is not None:
             protocol.set_handler(handler)
         peer = cls(protocol)
@@ -142,10 +146,15 @@ class Peer:
         return peer
 
     @classmethod
-    async def of_client(cls, *, settings: dict[int, int] | None = None, **options: Any) -> Peer:
+    async def of_client(
+        cls,
+        *,
+        kind: type[aioh2.H2Protocol] = aioh2.H2Protocol,
+        settings: dict[int, int] | None = None,
+        **options: Any,
+    ) -> Peer:
         """Return a server that has greeted a client, and read the client's greeting."""
-        options.setdefault("cls", aioh2.H2Protocol)
-        protocol = options.pop("cls")(client_side=True, **options)
+        protocol = kind(client_side=True, **options)
         peer = cls(protocol)
         protocol.connection_made(peer.transport)
         await peer.greet(settings)
