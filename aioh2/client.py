@@ -92,6 +92,8 @@ def open_connection(
             name = f"[{host}]" if ":" in host else host
             default = _DEFAULT_PORT["https" if context else "http"]
             protocol.authority = name if port in (None, default) else f"{name}:{port}"
+        elif others.get("server_hostname"):
+            protocol.authority = others["server_hostname"]
         loop = asyncio.get_running_loop()
         return await _open(
             protocol,

@@ -471,8 +471,8 @@ class Connection(H2Connection):
         self._last_accepted = self.HIGHEST_ALLOWED_STREAM_ID
         #: What ended the connection on this side; after it nothing is read or written.
         self.failure: ProtocolError | None = None
-        #: Inbound streams that the peer has reset, and that the application still works on:
-        #: they keep their place under MAX_CONCURRENT_STREAMS.
+        #: Inbound streams that the peer has reset, and that the application still works on: as
+        #: many as MAX_CONCURRENT_STREAMS, then new ones are refused.
         self.held_streams = 0
         #: Called with "<" or ">" and each frame, when not None.
         self.frame_log: Callable[[str, Frame], None] | None = None
@@ -677,7 +677,7 @@ class Connection(H2Connection):
             raise ProtocolError(f"HEADERS may not open the idle stream {stream_id}")
         self.state_machine.process_input(ConnectionInputs.RECV_HEADERS)
         self.highest_inbound_stream_id = stream_id
-        self._admit(stream_id, self.open_inbound_streams + self.held_streams)
+        self._admit(stream_id, max(self.open_inbound_streams, self.held_streams))
 
     def _receive_request(self, stream_id: int, fields: Fields, end_stream: bool) -> list[Event]:
         facts = self._check(stream_id, fields, Kind.REQUEST)

@@ -30,6 +30,7 @@ from .exceptions import (
     NotSupported,
     StreamClosed,
     StreamReset,
+    describe_code,
 )
 from .flow import ReceiveWindow
 from .handlers import ConnectionHandler, StreamHandlers
@@ -343,7 +344,8 @@ class Driver(asyncio.Protocol):
             return
         initiator: Any = "peer" if event.remote_reset else "local"
         reason = event.reason if isinstance(event, StreamFailed) else ""
-        self._log.info("stream %d was reset by %s: %s", stream.id, initiator, event.error_code)
+        code = describe_code(event.error_code)
+        self._log.info("stream %d was reset by %s: %s %s", stream.id, initiator, code, reason)
         self._fail_stream(
             stream, StreamReset(stream.id, int(event.error_code), initiator, reason=reason)
         )
@@ -507,6 +509,21 @@ class Driver(asyncio.Protocol):
 
     # --- for streams (see stream.Owner) ------------------------------------------------
 
+    def check_size(self, fields: Fields) -> None:
+        """Raise for a header list that the peer has said it does not take (section 6.5.2).
+
+        It would answer by ending the whole connection, as its decoder stops half way.
+        """
+        limit = self._conn.remote_settings.max_header_list_size
+        if limit is None:
+            return
+        size = sum(32 + len(name) + len(value) for name, value in fields)
+        if size > limit:
+            raise ValueError(
+                f"the headers are {size} bytes, where the peer takes {limit} "
+                "(SETTINGS_MAX_HEADER_LIST_SIZE)"
+            )
+
     def send_headers(self, stream_id: int, fields: Fields, end_stream: bool) -> None:
         """Frame a header section now."""
         self._conn.send_headers(stream_id, fields, end_stream)
@@ -611,6 +628,7 @@ class Driver(asyncio.Protocol):
         try:
             if facts.protocol and not self._conn.remote_settings.enable_connect_protocol:
                 raise NotSupported("the peer does not offer extended CONNECT (RFC 8441)")
+            self.check_size(fields)
             stream_id = self._next_stream_id()
             self._conn.send_headers(stream_id, fields, end_stream)
             stream = self._add_stream(stream_id, self._decode(fields), local_ended=end_stream)
@@ -699,10 +717,10 @@ class Driver(asyncio.Protocol):
         if closed:
             self._retire_all(closed)
         if len(self._slots):
-            self._slots.grant()
             if not self._client_side:
                 # pushes, whose parents may have ended
                 self._slots.recheck()
+            self._slots.grant()
         if self._draining and not self._streams and not self._over:
             self._close_drained()
         elif self._flush_handle is None and (self._conn.pending or self._sender.has_work):
@@ -819,7 +837,7 @@ class Driver(asyncio.Protocol):
         assert self._transport is not None
         try:
             unsent = self._transport.get_write_buffer_size()
-        except NotImplementedError:
+        except (AttributeError, NotImplementedError):
             # a transport of somebody's own that does not count: pause_writing tells enough
             unsent = 0 if self._sender.writable else 1
         return self._bytes_sent, unsent
@@ -880,7 +898,8 @@ class Driver(asyncio.Protocol):
         if tls is None:
             return None
         chosen = tls.selected_alpn_protocol()
-        if chosen == "h2":
+        if chosen == "h2" or not isinstance(chosen, str | None):
+            # agreed, or a transport of somebody's own that answers any question
             return None
         side = "server" if self._client_side else "client"
         if chosen is None:

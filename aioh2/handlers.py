@@ -129,6 +129,9 @@ class StreamHandlers:
         task = asyncio.get_running_loop().create_task(self._run(stream, handler))
         self._tasks[stream] = task
         task.add_done_callback(functools.partial(self._ended, stream))
+        if stream.failure is not None:
+            # an eager task has run already, and may have ended the connection
+            self.cancel(stream)
         return task
 
     async def _run(self, stream: H2Stream, handler: StreamHandler) -> None:

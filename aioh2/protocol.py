@@ -47,18 +47,29 @@ class Stats:
     rtt: float | None
 
 
+def check_grace(grace: object) -> None:
+    """Raise ``TypeError`` or ``ValueError`` for what is not a time for a shutdown."""
+    if grace is None:
+        return
+    if isinstance(grace, bool) or not isinstance(grace, (int, float)):
+        raise TypeError(f"grace must be a number of seconds or None, not {grace!r}")
+    if not grace >= 0:
+        raise ValueError(f"grace must be at least 0 seconds, not {grace}")
+
+
 class _Opening:
     """What ``open_stream`` returns: awaitable, and an async context manager."""
 
-    def __init__(self, opening: Coroutine[Any, Any, H2Stream]) -> None:
-        self._opening = opening
+    def __init__(self, open_: Callable[[], Coroutine[Any, Any, H2Stream]]) -> None:
+        self._open = open_
+        # The stream, while inside ``async with``.
         self._stream: H2Stream | None = None
 
     def __await__(self) -> Generator[Any, None, H2Stream]:
-        return self._opening.__await__()
+        return self._open().__await__()
 
     async def __aenter__(self) -> H2Stream:
-        self._stream = await self._opening
+        self._stream = await self._open()
         return self._stream
 
     async def __aexit__(
@@ -183,7 +194,7 @@ class H2Protocol(Driver):
 
     def open_stream(self, headers: HeaderInput, *, end_stream: bool = False) -> _Opening:
         """Open a stream as :meth:`start_request` does; await it, or ``async with`` it."""
-        return _Opening(self._open_stream(headers, end_stream))
+        return _Opening(lambda: self._open_stream(headers, end_stream))
 
     def __aiter__(self) -> Self:
         """Iterate over inbound streams, until the connection ends."""
@@ -274,15 +285,14 @@ class H2Protocol(Driver):
         aborted. Returns when the connection has closed; in a handler of :meth:`serve`, when
         all streams but its own have ended. Cancelling it lets the shutdown go on.
         """
+        check_grace(grace)
         if grace is None:
             grace = self.config.close_timeout
-        if isinstance(grace, bool) or not isinstance(grace, (int, float)):
-            raise TypeError(f"grace must be a number of seconds or None, not {grace!r}")
-        if not grace >= 0:
-            raise ValueError(f"grace must be at least 0 seconds, not {grace}")
         own = current_stream.get()
-        inside = own is not None and own.protocol is self
-        counted = set(self._open_ids()) - ({own.id} if inside and own is not None else set())
+        counted = set(self._open_ids())
+        inside = own is not None and own.protocol is self and own.id in counted
+        if own is not None and inside:
+            counted.remove(own.id)
         tally = Tally(counted if not self._over else set())
         self._tallies.append(tally)
         self.begin_shutdown(grace)

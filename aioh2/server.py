@@ -10,7 +10,7 @@ from types import TracebackType
 from typing import Any, Self
 
 from .config import Config
-from .protocol import ConnectedCallback, Drained, H2Protocol
+from .protocol import ConnectedCallback, Drained, H2Protocol, check_grace
 
 __all__ = ["Server", "start_server", "start_unix_server"]
 
@@ -31,6 +31,8 @@ class Server:
         self._factory = factory
         # They, from connection_made to connection_lost.
         self._live = factory.live
+        # Who waits in serve_forever.
+        self._forever: asyncio.Future[None] | None = None
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} sockets={self.sockets!r} connections={len(self._live)}>"
@@ -54,12 +56,25 @@ class Server:
         await self._server.start_serving()
 
     async def serve_forever(self) -> None:
-        """Accept connections until cancelled, which closes the server."""
-        await self._server.serve_forever()
+        """Accept connections until cancelled, or closed; connections live on then.
+
+        Raises ``RuntimeError`` where it is closed already, or is being waited for.
+        """
+        if self._forever is not None:
+            raise RuntimeError(f"{self!r} is already being waited for")
+        await self.start_serving()
+        self._forever = asyncio.get_running_loop().create_future()
+        try:
+            await self._forever
+        finally:
+            self._forever = None
+            self.close()
 
     def close(self) -> None:
         """Stop listening; connections live on."""
         self._server.close()
+        if self._forever is not None:
+            self._forever.cancel()
 
     async def wait_closed(self) -> None:
         """Wait as ``asyncio.Server.wait_closed`` does."""
@@ -68,8 +83,10 @@ class Server:
     async def shutdown(self, grace: float | None = None) -> Drained:
         """Stop listening, then shut all connections down: see :meth:`H2Protocol.shutdown`.
 
-        Returns what became of the streams that were in flight, over all connections.
+        Returns what became of the streams that were in flight, over all connections. Raises
+        and cancels as that.
         """
+        check_grace(grace)
         self.close()
         self._factory.is_open = False
         drained = await asyncio.gather(*(protocol.shutdown(grace) for protocol in self._live))
@@ -132,8 +149,9 @@ async def start_server(
     ``options``: those of :class:`Config`, and those of ``loop.create_server``.
     """
     own, others = Config.split(options)
-    factory = _Factory(client_connected_cb, cls, Config.of(config, own))
-    _prepare_tls(ssl, Config.of(config, own), others)
+    config = Config.of(config, own)
+    factory = _Factory(client_connected_cb, cls, config)
+    _prepare_tls(ssl, config, others)
     loop = asyncio.get_running_loop()
     if port or "sock" in others:
         server = await loop.create_server(factory, host, port, ssl=ssl, **others)
@@ -153,8 +171,9 @@ async def start_unix_server(
 ) -> Server:
     """Listen on a Unix socket: as :func:`start_server`, with ``loop.create_unix_server``."""
     own, others = Config.split(options)
-    factory = _Factory(client_connected_cb, cls, Config.of(config, own))
-    _prepare_tls(ssl, Config.of(config, own), others)
+    config = Config.of(config, own)
+    factory = _Factory(client_connected_cb, cls, config)
+    _prepare_tls(ssl, config, others)
     loop = asyncio.get_running_loop()
     server = await loop.create_unix_server(factory, path, ssl=ssl, **others)
     return Server(server, factory)

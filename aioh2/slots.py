@@ -69,7 +69,11 @@ class Slots:
                 self.grant()
             raise
         self._reserved -= 1
-        check()
+        try:
+            check()
+        except AIOH2Exception:
+            self.grant()
+            raise
 
     def grant(self) -> None:
         """Give the free slots to those who wait."""

@@ -24,6 +24,10 @@ __all__ = ["BlockedOn", "H2Stream"]
 
 #: Why a call on a stream waits.
 BlockedOn: TypeAlias = Literal["stream window", "connection window", "transport", "peer"]
+# Unread frames from which on small ones are joined, and what is small, in bytes.
+_CROWD = 64
+_SMALL = 1_024
+
 #: What ``send_data`` takes.
 BytesLike: TypeAlias = bytes | bytearray | memoryview
 
@@ -43,6 +47,9 @@ class Owner(Protocol):
     @property
     def client_side(self) -> bool:
         """Whether this is the client's end."""
+
+    def check_size(self, fields: Fields) -> None:
+        """Raise for a header list that the peer does not take."""
 
     def send_headers(self, stream_id: int, fields: Fields, end_stream: bool) -> None:
         """Frame a header section now."""
@@ -148,7 +155,7 @@ class H2Stream:
         self._informational: list[HeaderList] = []
         # Body bytes that nobody has taken, a chunk for each DATA frame; how many of the first
         # chunk are taken already, and how many bytes there are.
-        self._chunks: deque[bytes] = deque()
+        self._chunks: deque[bytes | bytearray] = deque()
         self._head = 0
         self._buffered = 0
         # How many of them are spoken for by a read that waits for more: their credit is given.
@@ -216,6 +223,7 @@ class H2Stream:
         self._check_open()
         if self._started:
             raise StreamClosed(self.id, "its response has started already")
+        self._owner.check_size(fields)
         if status >= 200:
             self._started = True
             self._local_ended = end_stream
@@ -281,7 +289,8 @@ class H2Stream:
 
         Returns when all of it has been framed under flow control (RFC 9113 section 5.2) and the
         transport takes writes again; what it waits for is in :attr:`blocked_on`. Calls on one
-        stream go in their order. Cancelled, it takes back what is not framed yet.
+        stream go in their order. Cancelled, it takes back what is not framed yet: what was queued
+        behind it then follows a body that is cut short, so reset the stream if that matters.
 
         Raises :class:`SendException` with the bytes that were not sent where the peer or the
         connection ends the stream, :class:`StreamClosed` where this side has ended it.
@@ -303,6 +312,7 @@ class H2Stream:
         """
         fields, _ = prepare(headers, Kind.TRAILERS, self._encoding)
         self._check_ending()
+        self._owner.check_size(fields)
         self._local_ended = True
         await self._until_sent(self._owner.send_last(self.id, fields), True)
 
@@ -338,9 +348,9 @@ class H2Stream:
     async def read(self, size: int | None = None) -> bytes:
         """Read body bytes; ``b""`` means that the peer ended the body cleanly, nothing else.
 
-        ``size`` None: the next DATA frame's bytes; -1: all up to the end; n: n bytes, fewer
-        only where the body ends before. Waits for the peer; stream credit goes back as bytes
-        are read (RFC 9113 section 6.9).
+        ``size`` None: the next DATA frame's bytes (where many wait, small ones are joined); -1:
+        all up to the end; n: n bytes, fewer only where the body ends before. Waits for the
+        peer; stream credit goes back as bytes are read (RFC 9113 section 6.9).
 
         A stream that was reset or lost raises :class:`StreamReset` or :class:`ConnectionClosed`
         after the bytes that came before it; a read of all raises at once, and they stay readable
@@ -464,7 +474,7 @@ class H2Stream:
         if padding:
             self._credit(self._window.consumed(padding))
         if data:
-            self._chunks.append(data)
+            self._keep(data)
             self._buffered += len(data)
             self._wake(_Wait.BODY)
 
@@ -556,6 +566,20 @@ class H2Stream:
         for what in _Wait:
             self._wake(what)
 
+    def _keep(self, data: bytes) -> None:
+        """Keep a frame's bytes; small ones that nobody reads are joined, as an object costs more.
+
+        So what is unread takes little more memory than its bytes.
+        """
+        chunks = self._chunks
+        if len(chunks) < _CROWD or len(chunks[-1]) >= _SMALL:
+            chunks.append(data)
+            return
+        tail = chunks[-1]
+        if not isinstance(tail, bytearray):
+            tail = chunks[-1] = bytearray(tail)
+        tail += data
+
     async def _begin_read(self) -> None:
         """Wait for the turn of this read."""
         if not self._reading:
@@ -608,7 +632,7 @@ class H2Stream:
         self._claimed -= claimed
         self._buffered -= count
         self._credit(self._window.consumed(count - claimed))
-        taken = []
+        taken: list[bytes | bytearray] = []
         while count:
             chunk = self._chunks[0]
             end = self._head + count
@@ -620,7 +644,7 @@ class H2Stream:
             count = end - len(chunk)
             self._head = 0
             self._chunks.popleft()
-        return taken[0] if len(taken) == 1 else b"".join(taken)
+        return taken[0] if len(taken) == 1 and type(taken[0]) is bytes else b"".join(taken)
 
     def _credit(self, count: int) -> None:
         if count and not self._remote_ended and self._failure is None:

@@ -65,7 +65,7 @@ def drain(scheduler: TreeScheduler, most: int) -> list[int]:
 
 def nodes_held(scheduler: TreeScheduler) -> int:
     """Count the nodes of the tree that can be reached from ``scheduler``, but for its root."""
-    seen, todo, found = set[int](), [vars(scheduler)], 0
+    seen, todo, found = set[int](), [*vars(scheduler).values()], 0
     shared = (type, types.ModuleType, types.FunctionType)
     while todo:
         thing: Any = todo.pop()
