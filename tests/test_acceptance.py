@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 import tracemalloc
 from typing import Any
 from unittest import mock
@@ -12,6 +13,7 @@ from hyperframe.frame import DataFrame, RstStreamFrame, SettingsFrame
 import aioh2
 from aioh2.server import Server
 
+from .test_server import client_context, server_context
 from .wire import POST, REQUEST, RESPONSE, Case, Peer, connected_pair, settle
 
 
@@ -204,3 +206,48 @@ class TestClientNames(Case):
             async with reader as client, client.open_stream({}, end_stream=True) as stream:
                 await stream.recv_response()
         self.assertEqual(seen, [f"127.0.0.1:{address[1]}"])
+
+    async def test_authority_over_tls_with_a_given_socket(self) -> None:
+        seen: list[Any] = []
+
+        async def handler(stream: aioh2.H2Stream) -> None:
+            seen.extend(value for name, value in stream.request_headers if name == ":authority")
+            await answer(stream)
+
+        async with await aioh2.start_server(
+            lambda p: p.serve(handler), "127.0.0.1", 0, ssl=server_context()
+        ) as server:
+            sock = socket.create_connection(server.sockets[0].getsockname())
+            sock.setblocking(False)
+            opening = aioh2.open_connection(
+                sock=sock, ssl=client_context(), server_hostname="localhost"
+            )
+            async with opening as client, client.open_stream({}, end_stream=True) as stream:
+                await stream.recv_response()
+        self.assertEqual(seen, ["localhost"])
+
+
+class TestEagerTasks(Case):
+    async def test_handler_whose_stream_ends_while_its_task_is_made(self) -> None:
+        peer = await Peer.of_server()
+        peer.request(1)
+        ran: list[int] = []
+
+        async def handler(stream: aioh2.H2Stream) -> None:
+            await asyncio.sleep(0)
+            ran.append(stream.id)
+
+        def eager(loop: Any, coroutine: Any, **more: Any) -> Any:
+            if coroutine.__name__ == "_run" and not peer.transport.closed:
+                peer.protocol.close_connection()
+            return asyncio.Task(coroutine, loop=loop, **more)
+
+        loop = asyncio.get_running_loop()
+        serving = loop.create_task(peer.protocol.serve(handler))
+        loop.set_task_factory(eager)
+        try:
+            await settle()
+        finally:
+            loop.set_task_factory(None)
+        self.assertTrue(serving.done())
+        self.assertEqual(ran, [])
