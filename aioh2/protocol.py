@@ -223,8 +223,10 @@ class H2Protocol(Driver):
         """Set what serves the connection: ``handler(protocol)``, called when it is ready.
 
         It may return a coroutine, a Task or Future, or None. That is cancelled when the
-        connection is lost, also where it waits for that itself; when it returns or is cancelled otherwise, the connection shuts down
-        gracefully; an exception in it is logged and closes the connection with INTERNAL_ERROR.
+        connection is lost, also where it waits for that itself; when it returns or is cancelled
+        otherwise, the connection shuts down gracefully; an exception in it is logged and closes
+        the connection with INTERNAL_ERROR. Raises ``TypeError`` for what cannot be called, and
+        ``ValueError`` where a handler is set already.
         """
         if not callable(handler):
             raise TypeError(f"handler must be callable, not {handler!r}")
