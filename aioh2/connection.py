@@ -1034,6 +1034,27 @@ class Connection(H2Connection):
         self.outbound_flow_control_window -= size
         self._pack(DataFrame.type, end_stream, stream_id, data)
 
+    def send_body(self, stream_id: int, data: memoryview, end_stream: bool = False) -> None:
+        """As ``send_data``, in as many frames as it takes; the window must hold all of it."""
+        limit, size = self.max_outbound_frame_size, len(data)
+        if size <= limit or self.frame_log is not None or self.failure is not None:
+            for at in range(0, size, limit):
+                last = at + limit >= size
+                self.send_data(stream_id, data[at : at + limit], end_stream and last)
+            return
+        # the first frame goes through all checks, and the others change no state but the windows
+        self.send_data(stream_id, data[:limit])
+        stream, rest = self.streams[stream_id], size - limit
+        if rest > min(stream.outbound_flow_control_window, self.outbound_flow_control_window):
+            raise FlowControlError(f"Cannot send {rest} bytes more than the flow control window")
+        if end_stream:
+            stream.state_machine.process_input(StreamInputs.SEND_END_STREAM)
+        stream.outbound_flow_control_window -= rest
+        self.outbound_flow_control_window -= rest
+        for at in range(limit, size, limit):
+            ends = end_stream and at + limit >= size
+            self._pack(DataFrame.type, ends, stream_id, data[at : at + limit])
+
     @property
     def outbound_streams(self) -> int:
         """Streams of ours that are open or promised."""

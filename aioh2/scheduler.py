@@ -48,6 +48,11 @@ class TreeScheduler:
         """Whether any stream is ready."""
         return bool(self._ready_nodes or self._queue)
 
+    @property
+    def has_one(self) -> bool:
+        """Whether exactly one stream is ready."""
+        return self._ready_nodes + len(self._queue) == 1
+
     def ready(self, stream_id: int) -> None:
         """The stream has something that it may send now."""
         if stream_id in self._queue:

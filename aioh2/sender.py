@@ -88,10 +88,7 @@ class Sender:
             and connection.pending + size <= self.SHARE
             and connection.local_flow_control_window(stream_id) >= size
         ):
-            limit = connection.max_outbound_frame_size
-            for at in range(0, size, limit):
-                last = at + limit >= size
-                connection.send_data(stream_id, data[at : at + limit], ends and last)
+            connection.send_body(stream_id, data, ends)
             return None
         return self._queue(stream_id, data, ends, ())
 
@@ -124,7 +121,10 @@ class Sender:
             if window <= 0:
                 scheduler.blocked(stream_id)
                 continue
-            self._frame(stream_id, min(window, connection.max_outbound_frame_size, self.SHARE))
+            # in turns, frame by frame; a stream that is alone, as many as there is room for
+            frame = min(connection.max_outbound_frame_size, self.SHARE)
+            count = (self.SHARE - connection.pending) // frame if scheduler.has_one else 1
+            self._frame(stream_id, min(window, max(count, 1) * frame))
 
     def _frame(self, stream_id: int, limit: int) -> None:
         """Frame up to ``limit`` bytes of the stream, and its end where that follows them."""
@@ -137,7 +137,7 @@ class Sender:
             done.append(queue[1])
         ends = bool(done) and done[-1].ends
         trailers = done[-1].trailers if done else ()
-        self._connection.send_data(stream_id, piece, ends and not trailers)
+        self._connection.send_body(stream_id, piece, ends and not trailers)
         if ends and trailers:
             self._frame_last(stream_id, trailers)
         for body in done:

@@ -1583,6 +1583,20 @@ class TestFastLanes(unittest.TestCase):
             self.assert_same(connections, lambda c, d=data, e=end: c.send_data(1, d, e))
         self.assert_same(connections, lambda c: c.send_data(7, b"x"))
 
+    def test_bodies(self) -> None:
+        for size in (1, 16_384, 16_385, 40_000, 65_535, 65_536, 90_000):
+            for end in (False, True):
+                with self.subTest(size, end=end):
+                    connections = self.pair()
+                    self.assert_same(connections, lambda c: c.send_headers(1, self.fields()))
+                    body = memoryview(bytes(size))
+                    if size <= 65_535:
+                        self.assert_same(connections, lambda c, b=body, e=end: c.send_body(1, b, e))
+                        continue
+                    for connection in connections:
+                        with self.assertRaises(FlowControlError):
+                            connection.send_body(1, body, end)
+
     def test_padded_data(self) -> None:
         connections = self.pair()
         self.assert_same(connections, lambda c: c.send_headers(1, self.fields()))
