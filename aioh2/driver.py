@@ -527,7 +527,7 @@ class Driver(asyncio.Protocol):
     def send_headers(self, stream_id: int, fields: Fields, end_stream: bool) -> None:
         """Frame a header section now."""
         self._conn.send_headers(stream_id, fields, end_stream)
-        self._sent()
+        self._settle()
 
     def send_body(
         self, stream_id: int, data: memoryview, end_stream: bool
@@ -536,20 +536,20 @@ class Driver(asyncio.Protocol):
         future = self._sender.send(stream_id, data, end_stream)
         if future is not None:
             self._watchdog.queued(stream_id)
-        self._sent()
+        self._settle()
         return future
 
     def send_last(self, stream_id: int, trailers: Fields) -> asyncio.Future[None] | None:
         """Frame the end of the stream after all queued data."""
         future = self._sender.send_last(stream_id, trailers)
-        self._sent()
+        self._settle()
         return future
 
     def withdraw(self, stream_id: int, future: asyncio.Future[None]) -> bool:
         """Take back what is not framed."""
         taken = self._sender.withdraw(stream_id, future)
         self._watchdog.queued(stream_id)
-        self._sent()
+        self._settle()
         return taken
 
     def has_queued(self, stream_id: int) -> bool:
@@ -576,7 +576,7 @@ class Driver(asyncio.Protocol):
         self._sender.drop(error.stream_id, error)
         if self._conn.is_alive(error.stream_id):
             self._conn.reset_stream(error.stream_id, error.error_code)
-        self._sent()
+        self._settle()
 
     def blocked_on(self, stream_id: int) -> BlockedOn | None:
         """Why queued data waits."""
@@ -603,7 +603,7 @@ class Driver(asyncio.Protocol):
             self._conn.push_stream(stream_id, promised, fields)
             stream = self._add_stream(promised, self._decode(fields), remote_ended=True)
         finally:
-            self._sent()
+            self._settle()
         return stream
 
     def _check_pushes(self, parent: H2Stream) -> None:
@@ -635,7 +635,7 @@ class Driver(asyncio.Protocol):
             self._unwritten.append(stream)
         finally:
             # a slot that was not taken goes to the next
-            self._sent()
+            self._settle()
         return stream
 
     def _next_stream_id(self) -> int:
@@ -784,10 +784,6 @@ class Driver(asyncio.Protocol):
 
     def _body_framed(self, stream_id: int) -> None:
         self._watchdog.framed(stream_id)
-
-    def _sent(self) -> None:
-        """Something was framed or queued: streams may have closed by it."""
-        self._settle()
 
     def _flush_soon(self) -> None:
         if self._flush_handle is None and self._loop is not None and not self._over:

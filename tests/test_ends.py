@@ -837,7 +837,7 @@ class TestConnectionWaiters(Ends):
                     wait_functional=Returns(None),
                     shutdown=ONE_STREAM,
                 )
-                await self.check_all(expected, lambda peer: peer.reset(1, code))  # noqa: B023
+                await self.check_all(expected, lambda peer: peer.reset(1, code))  # noqa: B023 - called in this round
         self.assertEqual(self.handled, ["cancelled"] * 3)
 
     async def test_stream_reset_here(self) -> None:
@@ -861,7 +861,7 @@ class TestConnectionWaiters(Ends):
                     serve=Returns(),
                 )
                 expected |= dict.fromkeys(BEFORE_SETTINGS, HANDSHAKE)
-                await self.check_all(expected, lambda peer: peer.lose(error))  # noqa: B023
+                await self.check_all(expected, lambda peer: peer.lose(error))  # noqa: B023 - called in this round
         self.assertEqual(self.handled, ["cancelled"] * 2)
 
     async def test_goaway_below(self) -> None:
