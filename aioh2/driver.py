@@ -509,16 +509,13 @@ class Driver(asyncio.Protocol):
 
     # --- for streams (see stream.Owner) ------------------------------------------------
 
-    def check_size(self, fields: Fields) -> None:
+    def check_size(self, size: int) -> None:
         """Raise for a header list that the peer has said it does not take (section 6.5.2).
 
         It would answer by ending the whole connection, as its decoder stops half way.
         """
         limit = self._conn.remote_settings.max_header_list_size
-        if limit is None:
-            return
-        size = sum(32 + len(name) + len(value) for name, value in fields)
-        if size > limit:
+        if limit is not None and size > limit:
             raise ValueError(
                 f"the headers are {size} bytes, where the peer takes {limit} "
                 "(SETTINGS_MAX_HEADER_LIST_SIZE)"
@@ -628,7 +625,7 @@ class Driver(asyncio.Protocol):
         try:
             if facts.protocol and not self._conn.remote_settings.enable_connect_protocol:
                 raise NotSupported("the peer does not offer extended CONNECT (RFC 8441)")
-            self.check_size(fields)
+            self.check_size(facts.size)
             stream_id = self._next_stream_id()
             self._conn.send_headers(stream_id, fields, end_stream)
             stream = self._add_stream(stream_id, self._decode(fields), local_ended=end_stream)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from enum import Enum
-from typing import Final, NamedTuple, TypeAlias
+from typing import Any, Final, NamedTuple, TypeAlias
 
 from hpack import HeaderTuple, NeverIndexedHeaderTuple
 
@@ -35,6 +35,9 @@ class Kind(Enum):
     RESPONSE = "response"
     TRAILERS = "trailers"
 
+    # Enum's own is a Python function, and this is part of the memos' keys
+    __hash__ = object.__hash__
+
 
 class Facts(NamedTuple):
     """What the rest of the code needs to know about a checked header list."""
@@ -47,6 +50,9 @@ class Facts(NamedTuple):
     protocol: bytes | None = None
     #: The value of ``content-length``, where there is one.
     content_length: int | None = None
+    #: The size of the list as SETTINGS_MAX_HEADER_LIST_SIZE counts (RFC 9113 section 6.5.2);
+    #: known of lists that go out.
+    size: int = 0
 
 
 _PSEUDO: Final = {
@@ -61,6 +67,8 @@ _CONNECTION_SPECIFIC: Final = frozenset(
 # Kept out of the compression context, where a guess could be confirmed (RFC 7541 section 7.1.3).
 _SENSITIVE: Final = frozenset([b"authorization", b"proxy-authorization"])
 _SHORT_COOKIE: Final = 20
+# What a check has to see each time, since it says more than that its line is good.
+_COUNTED: Final = frozenset([b"content-length", b"host"])
 
 # RFC 9110 sections 5.1 and 5.5; names in lower case (RFC 9113 section 8.2.1)
 _NAME: Final = re.compile(rb"[!#$%&'*+\-.^_`|~0-9a-z]+").fullmatch
@@ -151,15 +159,22 @@ def decode(fields: Fields, encoding: str | None) -> HeaderList:
     """Return ``fields`` as an application gets them; bytes where ``encoding`` is None."""
     if encoding is None:
         return [(name, value) for name, value in fields]
-    return [
-        (name.decode(encoding, "surrogateescape"), value.decode(encoding, "surrogateescape"))
-        for name, value in fields
-    ]
+    known = _texts.setdefault(encoding, {})
+    # pairs are never empty: None is what is not known yet
+    return [known.get(field) or _decode_field(field, encoding) for field in fields]
+
+
+def _decode_field(field: tuple[bytes, bytes], encoding: str) -> tuple[str, str]:
+    name, value = field
+    text = (name.decode(encoding, "surrogateescape"), value.decode(encoding, "surrogateescape"))
+    if _is_line_worth_keeping(name, value):
+        _remember(_texts[encoding], field, text)
+    return text
 
 
 def join_cookies(fields: Fields) -> Fields:
     """Return ``fields`` with all cookie crumbs in one field, the last (RFC 9113 section 8.2.3)."""
-    crumbs = [value for name, value in fields if name == b"cookie"]
+    crumbs = [field[1] for field in fields if field[0] == b"cookie"]
     if len(crumbs) < 2:
         return fields
     joined = NeverIndexedHeaderTuple(b"cookie", b"; ".join(crumbs))
@@ -168,19 +183,32 @@ def join_cookies(fields: Fields) -> Fields:
 
 # --- memos ---------------------------------------------------------------------------------
 
-# Header lists that were found good, and what they say. A list that names a credential is not
-# remembered. Bounded in number and in length; shared by all connections of the process.
+# What was found good, shared by all connections of the process: header lists that go out, those
+# that come in, single field lines, and their text. Bounded in number and in length, and emptied
+# when full. What names a credential is not remembered.
 _REMEMBERED: Final = 512
 _LONGEST: Final = 2_048
+_LONGEST_LINE: Final = 512
 _SECRET: Final = _SENSITIVE | {b"cookie", b"set-cookie"}
-_checked: dict[tuple[Fields, Kind, bool], Facts] = {}
-_prepared: dict[object, tuple[tuple[tuple[bytes, bytes], ...], Facts]] = {}
+_Prepared: TypeAlias = tuple[tuple[tuple[bytes, bytes], ...], Facts]
+_prepared: Final[dict[object, _Prepared]] = {}
+_checked: Final[dict[tuple[Fields, Kind, bool], Facts]] = {}
+_good_lines: Final[dict[tuple[bytes, bytes], bool]] = {}
+_texts: Final[dict[str, dict[tuple[bytes, bytes], tuple[str, str]]]] = {}
+
+
+def _size(fields: Fields) -> int:
+    return sum(32 + len(name) + len(value) for name, value in fields)
 
 
 def _is_worth_keeping(fields: Fields) -> bool:
     if any(name in _SECRET for name, _ in fields):
         return False
     return sum(len(name) + len(value) for name, value in fields) <= _LONGEST
+
+
+def _is_line_worth_keeping(name: bytes, value: bytes) -> bool:
+    return len(name) + len(value) <= _LONGEST_LINE and name not in _SECRET
 
 
 def check_again(fields: Fields, kind: Kind, *, extended_connect: bool = False) -> Facts:
@@ -190,10 +218,14 @@ def check_again(fields: Fields, kind: Kind, *, extended_connect: bool = False) -
     if facts is None:
         facts = check(fields, kind, extended_connect=extended_connect)
         if _is_worth_keeping(fields):
-            if len(_checked) >= _REMEMBERED:
-                _checked.clear()
-            _checked[key] = facts
+            _remember(_checked, key, facts)
     return facts
+
+
+def _remember(memo: dict[Any, Any], key: object, value: object) -> None:
+    if len(memo) >= _REMEMBERED:
+        memo.clear()
+    memo[key] = value
 
 
 def prepare(
@@ -202,32 +234,44 @@ def prepare(
     encoding: str | None = "utf-8",
     *,
     origin: tuple[str, str | None] | None = None,
-) -> tuple[tuple[tuple[bytes, bytes], ...], Facts]:
+) -> _Prepared:
     """Return what :func:`encode` makes of ``headers``, and what :func:`check` says of it.
 
     ``origin``: the scheme and authority of a request, which is filled up by
     :func:`encode_request`. Raises what those raise.
     """
-    key: object = None
-    if type(headers) is dict:
-        key = (kind, encoding, origin, *headers.items())
-        try:
-            found = _prepared.get(key)
-        except TypeError:
-            # not even hashable: encode says what is wrong with it
-            found = key = None
-        if found is not None:
-            return found
+    key = _key(headers, kind, encoding, origin)
+    try:
+        found = _prepared.get(key)
+    except TypeError:
+        # not even hashable: encode says what is wrong with it
+        found = key = None
+    if found is not None:
+        return found
     if origin is None:
         fields = tuple(encode(headers, encoding))
     else:
         fields = tuple(encode_request(headers, encoding, scheme=origin[0], authority=origin[1]))
-    found = (fields, check(fields, kind, extended_connect=True))
+    facts = check(fields, kind, extended_connect=True)._replace(size=_size(fields))
+    found = (fields, facts)
     if key is not None and _is_worth_keeping(fields):
-        if len(_prepared) >= _REMEMBERED:
-            _prepared.clear()
-        _prepared[key] = found
+        _remember(_prepared, key, found)
     return found
+
+
+_ONLY_TUPLES: Final = {tuple}
+
+
+def _key(headers: HeaderInput, *rest: object) -> object:
+    """Return what to remember a list under; None: what it is made of says more than it shows.
+
+    A ``NeverIndexedHeaderTuple`` equals a plain pair, and an iterator can be read once.
+    """
+    if type(headers) is dict:
+        return (rest, *headers.items())
+    if type(headers) in (list, tuple) and set(map(type, headers)) == _ONLY_TUPLES:
+        return (rest, *headers)
+    return None
 
 
 # --- both ----------------------------------------------------------------------------------
@@ -243,7 +287,11 @@ def check(fields: Fields, kind: Kind, *, extended_connect: bool = False) -> Fact
     host: bytes | None = None
     length: int | None = None
     regular = False
-    for name, value in fields:
+    for field in fields:
+        if field in _good_lines:
+            regular = True
+            continue
+        name, value = field
         if name[:1] == b":":
             if regular:
                 raise Malformed(f"pseudo-header {name!r} comes after a regular field")
@@ -261,6 +309,8 @@ def check(fields: Fields, kind: Kind, *, extended_connect: bool = False) -> Fact
             if host is not None:
                 raise Malformed("the host field is there twice")
             host = value
+        elif name not in _COUNTED and _is_line_worth_keeping(name, value):
+            _remember(_good_lines, field, True)
     if kind is Kind.REQUEST:
         return _check_request(pseudo, host, length, extended_connect)
     if kind is Kind.RESPONSE:

@@ -48,7 +48,7 @@ class Owner(Protocol):
     def client_side(self) -> bool:
         """Whether this is the client's end."""
 
-    def check_size(self, fields: Fields) -> None:
+    def check_size(self, size: int) -> None:
         """Raise for a header list that the peer does not take."""
 
     def send_headers(self, stream_id: int, fields: Fields, end_stream: bool) -> None:
@@ -223,7 +223,7 @@ class H2Stream:
         self._check_open()
         if self._started:
             raise StreamClosed(self.id, "its response has started already")
-        self._owner.check_size(fields)
+        self._owner.check_size(facts.size)
         if status >= 200:
             self._started = True
             self._local_ended = end_stream
@@ -310,9 +310,9 @@ class H2Stream:
         Waits and cancels as :meth:`send_data`; raises as :meth:`end`, and ``ValueError`` for
         malformed headers. Empty trailers end the stream without any.
         """
-        fields, _ = prepare(headers, Kind.TRAILERS, self._encoding)
+        fields, facts = prepare(headers, Kind.TRAILERS, self._encoding)
         self._check_ending()
-        self._owner.check_size(fields)
+        self._owner.check_size(facts.size)
         self._local_ended = True
         await self._until_sent(self._owner.send_last(self.id, fields), True)
 

@@ -713,8 +713,8 @@ class TestMemos(unittest.TestCase):
     """What was found good is good again; what was not is looked at again."""
 
     def setUp(self) -> None:
-        memos._checked.clear()
-        memos._prepared.clear()
+        for memo in (memos._checked, memos._prepared, memos._good_lines, memos._texts):
+            memo.clear()
 
     def test_prepared(self) -> None:
         for _ in range(2):
@@ -735,12 +735,31 @@ class TestMemos(unittest.TestCase):
         with self.assertRaises(Malformed):
             memos.prepare(request, Kind.TRAILERS)
 
-    def test_only_mappings_of_text_are_remembered(self) -> None:
+    def test_lists_of_pairs(self) -> None:
+        for pairs in ([(":status", "200"), ("a", "b")], ((":status", "200"), ("a", "c"))):
+            for _ in range(2):
+                fields, _facts = memos.prepare(pairs, Kind.RESPONSE)
+                self.assertEqual(fields[1], (b"a", pairs[1][1].encode()))
+        self.assertEqual(len(memos._prepared), 2)
+
+    def test_what_says_more_than_it_shows_is_not_remembered(self) -> None:
         secret = NeverIndexedHeaderTuple("a", "b")
-        for pairs in ([(":status", "200"), ("a", "b")], [(":status", "200"), secret]):
+        for pairs in (
+            [(":status", "200"), secret],
+            [[":status", "200"], ["a", "b"]],
+            iter([(":status", "200"), ("a", "b")]),
+        ):
             fields, _ = memos.prepare(pairs, Kind.RESPONSE)
-            self.assertIs(type(fields[1]) is NeverIndexedHeaderTuple, pairs[1] is secret)
+            self.assertEqual(len(fields), 2)
         self.assertEqual(memos._prepared, {})
+        for pair in (("a", "b"), secret, ("a", "b")):
+            fields, _ = memos.prepare([(":status", "200"), pair], Kind.RESPONSE)
+            self.assertIs(type(fields[1]) is NeverIndexedHeaderTuple, pair is secret)
+
+    def test_size(self) -> None:
+        for _ in range(2):
+            _, facts = memos.prepare({":status": "200", "a": "bc"}, Kind.RESPONSE)
+            self.assertEqual(facts.size, 32 + 7 + 3 + 32 + 1 + 2)
 
     def test_malformed_every_time(self) -> None:
         for _ in range(2):
@@ -755,16 +774,47 @@ class TestMemos(unittest.TestCase):
         for name in ("authorization", "cookie", "set-cookie", "proxy-authorization"):
             memos.prepare({":status": "200", name: "x" * 30}, Kind.RESPONSE)
             memos.check_again(((name.encode(), b"x" * 30),), Kind.TRAILERS)
+            decode([(name.encode(), b"x" * 30), (b"a", b"x" * 5_000)], "utf-8")
         memos.prepare({":status": "200", "a": "x" * 5_000}, Kind.RESPONSE)
         self.assertEqual((memos._prepared, memos._checked), ({}, {}))
+        self.assertEqual((dict(memos._good_lines), memos._texts["utf-8"]), ({}, {}))
 
     def test_bounded(self) -> None:
         for number in range(2_000):
             memos.prepare({":status": "200", "a": str(number)}, Kind.RESPONSE)
             memos.check_again(((b"a", str(number).encode()),), Kind.TRAILERS)
-        for memo in (memos._prepared, memos._checked):
+            decode([(b"a", str(number).encode())], "utf-8")
+        texts = memos._texts["utf-8"]
+        for memo in (memos._prepared, memos._checked, memos._good_lines, texts):
             self.assertLessEqual(len(memo), memos._REMEMBERED)
             self.assertGreater(len(memo), 0)
+
+    def test_a_good_line_is_not_a_good_list(self) -> None:
+        good = [(b":status", b"200"), (b"x", b"1"), (b"content-length", b"1")]
+        bad = {
+            "a pseudo-header after it": [good[1], good[0]],
+            "the same pseudo-header twice": [good[0], *good],
+            "two lengths": [*good, good[2]],
+        }
+        for _ in range(2):
+            memos.check(good, Kind.RESPONSE)
+            for what, fields in bad.items():
+                with self.subTest(what), self.assertRaises(Malformed):
+                    memos.check(fields, Kind.RESPONSE)
+        request = [(b":method", b"GET"), (b":scheme", b"http"), (b":path", b"/"), (b"host", b"a")]
+        for _ in range(2):
+            memos.check(request, Kind.REQUEST)
+            with self.assertRaises(Malformed):
+                memos.check([*request, request[3]], Kind.REQUEST)
+            with self.assertRaises(Malformed):
+                memos.check([*request, (b":authority", b"b")], Kind.REQUEST)
+
+    def test_text_by_encoding(self) -> None:
+        fields = [(b"a", b"\xc3\xa9")]
+        for _ in range(2):
+            self.assertEqual(decode(fields, "utf-8"), [("a", "\xe9")])
+            self.assertEqual(decode(fields, "latin-1"), [("a", "\xc3\xa9")])
+            self.assertEqual(decode(fields, None), fields)
 
     def test_checked_again(self) -> None:
         fields = ((b":method", b"CONNECT"), (b":protocol", b"websocket"), (b":scheme", b"https"))
