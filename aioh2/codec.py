@@ -16,7 +16,7 @@ from hpack.hpack import DEFAULT_MAX_HEADER_LIST_SIZE, decode_integer, encode_int
 from hpack.huffman_table import decode_huffman
 from hpack.table import HeaderTable
 
-__all__ = ["Decoder", "Encoder"]
+__all__ = ["AS_KNOWN", "Decoder", "Encoder"]
 
 # Bytes that hold any integer that hpack accepts (RFC 7541 section 5.1), and one more.
 _INTEGER: Final = 8
@@ -26,6 +26,7 @@ _STATIC: Final = (
     HeaderTuple(b"", b""),
     *(HeaderTuple(name, value) for name, value in HeaderTable.STATIC_TABLE),
 )
+_STATICS: Final = len(_STATIC)
 
 
 class _Table(HeaderTable):
@@ -50,8 +51,42 @@ class _Table(HeaderTable):
         cast(Any, HeaderTable.maxsize).fset(self, newmax)
 
 
-def _may_be_indexed(headers: tuple[HeaderTuple, ...]) -> bool:
-    return all(type(field) is HeaderTuple for field in headers)
+class _QuickTable(_Table):
+    """The same, which keeps fields as they are handed out, and logs nothing.
+
+    Relies on ``dynamic_entries``, ``_maxsize`` and ``_current_size`` of hpack's table.
+    """
+
+    def add(self, name: bytes, value: bytes) -> None:
+        entries, size = self.dynamic_entries, _size(name, value)
+        if size > self._maxsize:
+            if not entries:
+                return
+            entries.clear()
+            size = self._current_size = 0
+        else:
+            entries.appendleft(HeaderTuple(name, value))
+        self.version += 1
+        total = self._current_size + size
+        while total > self._maxsize:
+            total -= _size(*entries.pop())
+        self._current_size = total
+
+
+def _size(name: bytes, value: bytes) -> int:
+    # RFC 7541 section 4.1
+    return 32 + len(name) + len(value)
+
+
+#: Whether hpack keeps its table as it did: else its own coders do all the work.
+AS_KNOWN: Final = set(vars(HeaderTable())) == {
+    "_current_size",
+    "_maxsize",
+    "dynamic_entries",
+    "resized",
+}
+
+_INDEXABLE: Final = {HeaderTuple}
 
 
 class Encoder(hpack.Encoder):
@@ -60,49 +95,93 @@ class Encoder(hpack.Encoder):
     hpack announces every size that was set since the last block, and forgets to announce one
     that was set twice. RFC 7541 section 4.2 asks for the smallest, where that is below the
     final one, and for the final one.
+
+    What changes nothing in the table is remembered while the table stands. So that it does
+    stand, a value of :attr:`UNIQUE` goes into it only when it comes a second time.
     """
 
     #: The most that a table may hold, in bytes as RFC 7541 section 4.1 counts them. A peer's
     #: SETTINGS_HEADER_TABLE_SIZE is leave to use that much, not an order.
     MAX_TABLE_SIZE = 4_096
 
-    #: Header lists that are remembered at once, and the most fields in one of them.
+    #: Header lists, and fields, that are remembered at once, and the most fields in a list.
     LISTS = 256
     LONGEST = 16
 
-    def __init__(self) -> None:
+    #: Names of fields whose values rarely come again.
+    UNIQUE: Final = frozenset(
+        b":path age content-length date etag if-modified-since if-none-match last-modified "
+        b"location".split()
+    )
+
+    def __init__(self, *, memo: bool = AS_KNOWN) -> None:
         super().__init__()
-        self.header_table: _Table = _Table()
-        # The blocks of header lists that changed nothing in the table, while it stands.
-        self._memo: dict[tuple[tuple[bytes, bytes], ...], bytes] = {}
-        self._memo_version = 0
+        self.header_table: _Table = _QuickTable() if memo else _Table()
+        # Whether anything is remembered.
+        self._remembers = memo
+        # The blocks of header lists, and the pieces of fields, that changed nothing in the
+        # table, while it stands.
+        self._blocks: dict[tuple[tuple[bytes, bytes], ...], bytes] = {}
+        self._pieces: dict[tuple[bytes, bytes], bytes] = {}
+        self._version = 0
+        # Fields with unique names that have come once.
+        self._seen: dict[tuple[bytes, bytes], None] = {}
         # The size that the peer's decoder has been told.
         self._announced = self.header_table.maxsize
         # The smallest size that was set since then; None: nothing else was.
         self._smallest: int | None = None
 
     def encode(self, headers: Any, huffman: bool = True) -> bytes:
-        """As hpack's; a tuple of ``HeaderTuple`` is remembered."""
+        """As hpack's; for a tuple of ``HeaderTuple``, what is remembered is used."""
         table = self.header_table
-        if type(headers) is not tuple or table.resized or not huffman:
+        plain = type(headers) is tuple and huffman and not table.resized
+        if not plain or not self._remembers:
             return super().encode(headers, huffman)
-        version = table.version
-        if version != self._memo_version:
-            self._memo.clear()
-            self._memo_version = version
-        block = self._memo.get(headers)
+        if table.version != self._version:
+            self._forget()
+        block = self._blocks.get(headers)
         # a field that must never be indexed equals one that may
-        if block is None or not _may_be_indexed(headers):
-            block = super().encode(headers, huffman)
-            if table.version == version and len(headers) <= self.LONGEST:
-                self._remember(headers, block)
+        if block is None or set(map(type, headers)) != _INDEXABLE:
+            block = self._encode_fields(headers)
         return block
 
-    def _remember(self, headers: tuple[HeaderTuple, ...], block: bytes) -> None:
-        if _may_be_indexed(headers):
-            if len(self._memo) >= self.LISTS:
-                self._memo.clear()
-            self._memo[headers] = block
+    def _forget(self) -> None:
+        self._blocks.clear()
+        self._pieces.clear()
+        self._version = self.header_table.version
+
+    def _encode_fields(self, headers: tuple[HeaderTuple, ...]) -> bytes:
+        pieces, lasts = [], len(headers) <= self.LONGEST
+        for field in headers:
+            piece = self._pieces.get(field) if type(field) is HeaderTuple else None
+            if piece is None:
+                piece, stays = self._encode_field(field)
+                lasts = lasts and stays
+            pieces.append(piece)
+        block = b"".join(pieces)
+        if lasts:
+            _remember(self._blocks, headers, block, self.LISTS)
+        return block
+
+    def _encode_field(self, field: HeaderTuple) -> tuple[bytes, bool]:
+        """Encode one field; also say whether it is encoded so again, while the table stands."""
+        name, value = field
+        if type(field) is not HeaderTuple:
+            return self.add((name, value), not getattr(field, "indexable", True), True), False
+        too_large = 4 * _size(name, value) > 3 * self.header_table.maxsize
+        once = name in self.UNIQUE and field not in self._seen
+        piece = self.add((name, value), too_large or once, True)
+        if piece[0] & 0xF0 == 0x10:
+            # not for the table, but no secret either (RFC 7541 section 6.2.2)
+            piece = bytes([piece[0] & 0x0F]) + piece[1:]
+            if once:
+                _remember(self._seen, field, None, self.LISTS)
+                return piece, False
+        if self.header_table.version != self._version:
+            self._forget()
+            return piece, False
+        _remember(self._pieces, field, piece, self.LISTS)
+        return piece, True
 
     @property
     def header_table_size(self) -> int:
@@ -135,6 +214,12 @@ class Encoder(hpack.Encoder):
         return bytes(block)
 
 
+def _remember(memo: dict[Any, Any], key: object, value: object, limit: int) -> None:
+    if len(memo) >= limit:
+        memo.clear()
+    memo[key] = value
+
+
 class Decoder(hpack.Decoder):
     """A decoder that remembers header blocks, and copies none of a block's rest for each field.
 
@@ -149,9 +234,13 @@ class Decoder(hpack.Decoder):
     BLOCKS = 256
     LONGEST = 1_024
 
-    def __init__(self, max_header_list_size: int = DEFAULT_MAX_HEADER_LIST_SIZE) -> None:
+    def __init__(
+        self, max_header_list_size: int = DEFAULT_MAX_HEADER_LIST_SIZE, *, memo: bool = AS_KNOWN
+    ) -> None:
         super().__init__(max_header_list_size)
-        self.header_table: _Table = _Table()
+        self.header_table: _Table = _QuickTable() if memo else _Table()
+        # Whether blocks are remembered.
+        self._remembers = memo
         # What the blocks mean, and the state for which that holds.
         self._memo: dict[bytes, tuple[HeaderTuple, ...]] = {}
         self._memo_state: tuple[int, int, int] | None = None
@@ -163,7 +252,7 @@ class Decoder(hpack.Decoder):
 
     def decode(self, data: bytes, raw: bool = False) -> Iterable[HeaderTuple]:
         """As hpack's; ``raw`` headers come as a tuple that may be shared."""
-        if not raw:
+        if not raw or not self._remembers:
             return super().decode(data, raw)
         state = self.state
         if state != self._memo_state:
@@ -173,24 +262,27 @@ class Decoder(hpack.Decoder):
         if fields is None:
             fields, lasts = self._fields(data)
             if lasts and len(data) <= self.LONGEST and state == self.state:
-                if len(self._memo) >= self.BLOCKS:
-                    self._memo.clear()
-                self._memo[data] = fields
+                _remember(self._memo, data, fields, self.BLOCKS)
         return fields
 
     def _fields(self, data: bytes) -> tuple[tuple[HeaderTuple, ...], bool]:
         """Decode a block; also say whether it may be remembered."""
         fields: list[HeaderTuple] = []
+        dynamic: Any = self.header_table.dynamic_entries
         lasts = True
         size = at = 0
         end = len(data)
         while at < end:
             first = data[at]
-            if first > 0x80 and first < 0x80 + len(_STATIC):
-                field, at = _STATIC[first - 0x80], at + 1
-            elif first & 0x80:
-                field, used = self._decode_indexed(data[at : at + _INTEGER])
-                at += used
+            if first & 0x80:
+                index = first - 0x80
+                if 0 < index < _STATICS:
+                    field, at = _STATIC[index], at + 1
+                elif 0 < index < 0x7F and index - _STATICS < len(dynamic):
+                    field, at = dynamic[index - _STATICS], at + 1
+                else:
+                    field, used = self._decode_indexed(data[at : at + _INTEGER])
+                    at += used
             elif first & 0x60 == 0x20:
                 if fields:
                     raise HPACKDecodingError("Table size update not at the start of the block")

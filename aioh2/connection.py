@@ -9,60 +9,37 @@ more with more streams open.
 from __future__ import annotations
 
 import dataclasses
-import struct
+import inspect
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any, ClassVar, Final, NamedTuple, cast
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, cast
 
+import h2.stream
 from h2.config import H2Configuration
-from h2.connection import (
-    AllowedStreamIDs,
-    ConnectionInputs,
-    ConnectionState,
-    H2Connection,
-    H2ConnectionStateMachine,
-)
+from h2.connection import AllowedStreamIDs, ConnectionInputs, H2Connection
 from h2.errors import ErrorCodes
 from h2.events import (
     ConnectionTerminated,
-    DataReceived,
     Event,
     InformationalResponseReceived,
     PushedStreamReceived,
     RemoteSettingsChanged,
-    StreamEnded,
     StreamReset,
 )
 from h2.exceptions import (
     DenialOfServiceError,
     FlowControlError,
-    FrameDataMissingError,
     FrameTooLargeError,
     ProtocolError,
     StreamClosedError,
     StreamIDTooLowError,
     TooManyStreamsError,
 )
-from h2.frame_buffer import FrameBuffer as H2FrameBuffer
 from h2.settings import ChangedSetting, SettingCodes, Settings
-from h2.stream import (
-    STREAM_OPEN,
-    H2StreamStateMachine,
-    StreamClosedBy,
-    StreamInputs,
-    StreamState,
-    _transitions,
-)
-from h2.stream import H2Stream as BaseStream
-from h2.utilities import (
-    authority_from_headers,
-    extract_method_header,
-    is_informational_response,
-)
+from h2.stream import STREAM_OPEN, StreamClosedBy, StreamInputs, StreamState
+from h2.windows import WindowManager
 from hpack.exceptions import HPACKError, OversizedHeaderListError
-from hyperframe.exceptions import InvalidDataError, InvalidFrameError, InvalidPaddingError
 from hyperframe.frame import (
-    AltSvcFrame,
     ContinuationFrame,
     DataFrame,
     Frame,
@@ -75,38 +52,59 @@ from hyperframe.frame import (
     WindowUpdateFrame,
 )
 
+from . import codec
 from .codec import Decoder, Encoder
+from .frames import FrameBuffer, Output, PlainFrame, PrefaceError, StreamError
 from .headers import Facts, Fields, Kind, Malformed, check_again, join_cookies
+from .machines import IS_RESERVED, ClosedStreams, ConnectionMachine, QuickStream, Stream
 
-__all__ = ["Connection", "PrefaceError", "StreamFailed"]
+__all__ = ["FAST", "Connection", "Fast", "PrefaceError", "StreamFailed"]
 
 _Handled = tuple[list[Frame], list[Event]]
 
-_FRAME_HEADER: Final = 9
-# Frames of one length only (RFC 9113 sections 6.4, 6.7 and 6.9), by type.
-_FIXED_LENGTH: Final = {
-    RstStreamFrame.type: 4,
-    0x06: 8,
-    WindowUpdateFrame.type: 4,
-}
 _RECEIVING: Final = frozenset([StreamState.OPEN, StreamState.HALF_CLOSED_LOCAL])
-_IS_RESERVED: Final = [
-    state in (StreamState.RESERVED_LOCAL, StreamState.RESERVED_REMOTE) for state in StreamState
-]
-# length (in two parts), type, flags and stream id (RFC 9113 section 4.1)
-_pack_header: Final = struct.Struct(">HBBBL").pack
-_unpack_header: Final = struct.Struct(">HBBBL").unpack_from
-_ACK: Final = 0x01
-_END_STREAM: Final = 0x01
 _END_HEADERS: Final = 0x04
-_PADDED: Final = 0x08
-_PRIORITY: Final = 0x20
-# The flags of a frame that needs no parsing, but for END_STREAM, by type.
-_PLAIN_FLAGS: Final = {DataFrame.type: 0, HeadersFrame.type: _END_HEADERS}
+_NO_PRIORITY: Final = (None, None, None)
 
 
-class PrefaceError(ProtocolError):
-    """The peer's first bytes are not those of HTTP/2 (RFC 9113 section 3.4)."""
+class Fast(NamedTuple):
+    """What is done faster than h2 does it; each can be switched off, and h2's way is taken."""
+
+    #: Frames come in without objects where they are plain.
+    frames: bool = True
+    #: Frames go out without objects.
+    packing: bool = True
+    #: Streams and their machines begin with as little as they can, and step by number.
+    streams: bool = True
+    #: Header blocks that change nothing in the table are remembered, both ways.
+    memo: bool = True
+
+
+def _what_h2_allows() -> Fast:
+    """Switch off what relies on names of h2's that are not where they were.
+
+    The others are as public as their class: what they rely on, h2 documents.
+    """
+    stream = h2.stream.H2Stream(1, H2Configuration(), 1, 2)
+    fresh = {
+        **QuickStream.FRESH,
+        "state_machine": stream.state_machine,
+        "stream_id": 1,
+        "config": stream.config,
+        "outbound_flow_control_window": 2,
+        "_inbound_window_manager": getattr(stream, "_inbound_window_manager", None),
+    }
+    as_known = vars(stream) == fresh and hasattr(h2.stream, "_transitions")
+    sized = list(inspect.signature(WindowManager).parameters) == ["max_window_size"]
+    return Fast(
+        streams=as_known and sized,
+        packing=hasattr(H2Connection(), "_data_to_send"),
+        memo=codec.AS_KNOWN,
+    )
+
+
+#: What is switched on where nobody says otherwise.
+FAST: Final = _what_h2_allows()
 
 
 class CompressionError(ProtocolError):
@@ -123,25 +121,6 @@ class StreamFailed(StreamReset):
     remote_reset: bool = False
 
 
-class _StreamError(Exception):
-    """What ends one stream and leaves the connection alone (RFC 9113 section 5.4.2)."""
-
-    def __init__(self, stream_id: int, error_code: ErrorCodes, reason: str) -> None:
-        super().__init__(reason)
-        self.stream_id = stream_id
-        self.error_code = error_code
-
-
-def _open_ended_transitions() -> dict[Any, Any]:
-    # Relies on H2ConnectionStateMachine._transitions: (state, input) -> (function, new state).
-    transitions = dict(H2ConnectionStateMachine._transitions)
-    for state in ConnectionState:
-        if state is not ConnectionState.CLOSED:
-            for goaway in (ConnectionInputs.SEND_GOAWAY, ConnectionInputs.RECV_GOAWAY):
-                transitions[state, goaway] = (None, state)
-    return transitions
-
-
 class _SettingsFrame(SettingsFrame):
     """hyperframe's, which writes no setting above 255."""
 
@@ -152,286 +131,13 @@ class _SettingsFrame(SettingsFrame):
         )
 
 
-def _by_state_and_input(transitions: dict[Any, Any], states: Any, inputs: Any) -> list[list[Any]]:
-    """Turn (state, input) -> step into a table by their numbers: an Enum is slow to hash."""
-    size = max(input_.value for input_ in inputs) + 1
-    table: list[list[Any]] = [[None] * size for _ in states]
-    for (state, input_), step in transitions.items():
-        table[state.value][input_.value] = step
-    return table
+def _in_force(settings: Settings, code: SettingCodes) -> int | None:
+    """Return a setting's value, None where there is none.
 
-
-class _ConnectionStateMachine(H2ConnectionStateMachine):
-    """h2's, except that a GOAWAY does not close the connection (RFC 9113 section 6.8)."""
-
-    _transitions = _open_ended_transitions()
-    _steps: ClassVar[list[list[Any]]]
-
-    def process_input(self, input_: ConnectionInputs) -> list[Event]:
-        step = self._steps[self.state._value_][input_._value_]
-        if step is None:
-            return super().process_input(input_)
-        self.state = step[1]
-        return []
-
-
-_ConnectionStateMachine._steps = _by_state_and_input(
-    _ConnectionStateMachine._transitions, ConnectionState, ConnectionInputs
-)
-
-
-# Relies on h2.stream._transitions: (state, input) -> (function, new state).
-_STREAM_STEPS: Final = _by_state_and_input(_transitions, StreamState, StreamInputs)
-
-
-class _StreamStateMachine(H2StreamStateMachine):
-    """h2's, which tells the connection when a stream opens or closes, so that none are counted."""
-
-    def __init__(self, stream_id: int, changed: Callable[[int, StreamState, StreamState], None]):
-        super().__init__(stream_id)
-        self._changed = changed
-
-    def process_input(self, input_: StreamInputs) -> list[Event]:
-        before = self.state
-        step = _STREAM_STEPS[before][input_._value_]
-        try:
-            if step is None:
-                # h2's own says what is wrong, and closes the stream
-                return super().process_input(input_)
-            function, self.state = step
-            return [] if function is None else cast(list[Event], function(self, before))
-        except ProtocolError:
-            self.state = StreamState.CLOSED
-            raise
-        except AssertionError as error:
-            self.state = StreamState.CLOSED
-            raise ProtocolError(str(error)) from error
-        finally:
-            if self.state is not before:
-                self._changed(self.stream_id, before, self.state)
-
-
-class Stream(BaseStream):
-    """h2's stream, with what RFC 9113 section 8.1.1 wants to be known about its message."""
-
-    def __init__(
-        self,
-        stream_id: int,
-        config: H2Configuration,
-        inbound_window_size: int,
-        outbound_window_size: int,
-        changed: Callable[[int, StreamState, StreamState], None],
-    ) -> None:
-        super().__init__(stream_id, config, inbound_window_size, outbound_window_size)
-        self.state_machine = _StreamStateMachine(stream_id, changed)
-        # The content-length that the peer announced, None where it did not or it does not count.
-        self.expected_length: int | None = None
-        # Bytes of content that have come.
-        self.received_length = 0
-        # The method of the request, on both sides; a response overwrites h2's request_method.
-        self.method: bytes | None = None
-        # Whether this is a tunnel: only DATA may follow (RFC 9113 section 8.5).
-        self.connected = False
-
-    def expect(self, facts: Facts) -> None:
-        """Note what the peer's header section says of the content to come."""
-        length = facts.content_length
-        if facts.status is not None and (self.method == b"HEAD" or facts.status in (204, 304)):
-            # defined to have no content, whatever its content-length (RFC 9110 section 6.4.1)
-            length = 0
-        if self.method == b"CONNECT" and (facts.status is None or facts.status < 300):
-            # what follows is not content (RFC 9110 section 9.3.6)
-            length = None
-        self.expected_length = length
-
-    def count(self, length: int, end_stream: bool) -> None:
-        """Count content against the content-length; raises ``Malformed`` when it is wrong."""
-        self.received_length += length
-        expected = self.expected_length
-        if expected is None:
-            return
-        if self.received_length > expected or (end_stream and self.received_length != expected):
-            raise Malformed(f"content-length is {expected}, but {self.received_length} bytes came")
-
-    def encode_fields(self, fields: Fields, encoder: Encoder, end_stream: bool) -> bytes:
-        """Take a header section that goes out through the state machine; return its block."""
-        machine = self.state_machine
-        send = StreamInputs.SEND_HEADERS
-        if not machine.client and is_informational_response(fields):
-            if end_stream:
-                raise ProtocolError("Cannot set END_STREAM on informational responses.")
-            send = StreamInputs.SEND_INFORMATIONAL_HEADERS
-        machine.process_input(send)
-        block = encoder.encode(fields)
-        if end_stream:
-            machine.process_input(StreamInputs.SEND_END_STREAM)
-        elif machine.trailers_sent:
-            raise ProtocolError("Trailers must have END_STREAM set.")
-        if machine.client and self._authority is None:
-            self._authority = authority_from_headers(fields)
-        self.request_method = extract_method_header(fields)
-        return block
-
-    def take_headers(
-        self, fields: Fields, end_stream: bool, informational: bool = False
-    ) -> list[Event]:
-        """Take a checked header section through the state machine; return h2's events."""
-        recv = (
-            StreamInputs.RECV_INFORMATIONAL_HEADERS if informational else StreamInputs.RECV_HEADERS
-        )
-        events = self.state_machine.process_input(recv)
-        event = cast(Any, events[0])
-        event.headers = list(fields)
-        if end_stream:
-            ended = self.state_machine.process_input(StreamInputs.RECV_END_STREAM)
-            event.stream_ended = cast(StreamEnded, ended[0])
-            events += ended
-        return events
-
-
-class _PlainFrame(NamedTuple):
-    """DATA without padding, or HEADERS in one piece: what most frames are."""
-
-    kind: int
-    end_stream: bool
-    stream_id: int
-    payload: bytes
-
-
-class FrameBuffer(H2FrameBuffer):
-    """Cuts what arrives into frames, and refuses what is wrong as soon as it can be seen.
-
-    Relies on ``_data``, ``_headers_buffer`` and ``_update_header_buffer`` of h2's buffer.
+    Relies on ``Settings._settings``: a deque for each setting, the value in force first.
     """
-
-    def __init__(self, server: bool) -> None:
-        super().__init__(server)
-        self._server = server
-        #: Whether plain frames are handed out as such, and not as hyperframe's.
-        self.plainly = False
-        #: Frames and header blocks that have come completely.
-        self.units = 0
-        # Whether the SETTINGS frame that every peer starts with has come (RFC 9113 section 3.4).
-        self._settings_came = False
-
-    @property
-    def mid_frame(self) -> bool:
-        """Whether a frame or a header block has begun and not ended."""
-        return bool(self._data or self._headers_buffer)
-
-    def add_data(self, data: Any) -> None:
-        """Add received bytes; raises ``PrefaceError``."""
-        try:
-            super().add_data(data)
-        except ProtocolError:
-            start = bytes(data[:24])
-            what = "HTTP/1" if b"HTTP/1" in bytes(data[:4096]) else "something else"
-            raise PrefaceError(
-                f"the client speaks {what}: it began with {start!r}, not the HTTP/2 preface"
-            ) from None
-
-    def __next__(self) -> Any:
-        while True:
-            data = self._data
-            if len(data) < _FRAME_HEADER:
-                raise StopIteration
-            high, low, kind, flags, stream_id = _unpack_header(data)
-            length = high << 8 | low
-            stream_id &= 0x7FFF_FFFF
-            self._check_header(length, kind, flags, stream_id)
-            end = _FRAME_HEADER + length
-            if len(data) < end:
-                raise StopIteration
-            if stream_id and self.plainly and _PLAIN_FLAGS.get(kind) == flags & ~_END_STREAM:
-                payload = bytes(memoryview(data)[_FRAME_HEADER:end])
-                del data[:end]
-                self.units += 1
-                return _PlainFrame(kind, bool(flags & _END_STREAM), stream_id, payload)
-            raw = bytes(memoryview(data)[:end])
-            del data[:end]
-            if kind == AltSvcFrame.type and self._server:
-                # for clients only: whatever is in it is ignored (RFC 7838 section 4)
-                continue
-            frame = self._update_header_buffer(_parse(raw, length, kind, flags, stream_id))
-            if frame is not None:
-                self.units += 1
-                return frame
-
-    def _check_header(self, length: int, kind: int, flags: int, stream_id: int) -> None:
-        if not self._settings_came:
-            self._check_first(kind, flags, stream_id)
-        if self._headers_buffer and (
-            kind != ContinuationFrame.type or stream_id != self._headers_buffer[0].stream_id
-        ):
-            # RFC 9113 section 4.3
-            raise ProtocolError("a frame came between HEADERS and their CONTINUATION")
-        if length > self.max_frame_size:
-            raise FrameTooLargeError(
-                f"a frame of {length} bytes came, where {self.max_frame_size} are allowed"
-            )
-        if length != _FIXED_LENGTH.get(kind, length):
-            raise FrameDataMissingError(f"a frame of type {kind} has {length} bytes")
-        if kind == SettingsFrame.type and length and (length % 6 or flags & _ACK):
-            raise FrameDataMissingError(f"a SETTINGS frame has {length} bytes")
-        self._settings_came = True
-
-    def _check_first(self, kind: int, flags: int, stream_id: int) -> None:
-        if kind == SettingsFrame.type and not flags & _ACK and not stream_id:
-            return
-        start = bytes(self._data[:24])
-        if start.startswith(b"HTTP/"):
-            raise PrefaceError(f"the server speaks HTTP/1: it began with {start!r}")
-        raise PrefaceError(f"the peer's first frame is not SETTINGS; it began with {start!r}")
-
-
-def _parse(raw: bytes, length: int, kind: int, flags: int, stream_id: int) -> Frame:
-    if kind == PriorityFrame.type and length != 5 and stream_id:
-        # RFC 9113 section 6.3
-        raise _StreamError(stream_id, ErrorCodes.FRAME_SIZE_ERROR, "PRIORITY of wrong length")
-    if kind == WindowUpdateFrame.type and stream_id and not int.from_bytes(raw[9:]) & 0x7FFF_FFFF:
-        # RFC 9113 section 6.9
-        raise _StreamError(stream_id, ErrorCodes.PROTOCOL_ERROR, "WINDOW_UPDATE of zero")
-    if flags & _PADDED:
-        raw = _without_padding(raw, length, kind, flags)
-    if kind in (PushPromiseFrame.type, WindowUpdateFrame.type) and length >= 4:
-        # a reserved bit, which is ignored (RFC 9113 sections 6.6 and 6.9)
-        raw = raw[:_FRAME_HEADER] + bytes([raw[_FRAME_HEADER] & 0x7F]) + raw[_FRAME_HEADER + 1 :]
-    try:
-        frame, _ = Frame.parse_frame_header(memoryview(raw)[:_FRAME_HEADER])
-        frame.parse_body(memoryview(raw)[_FRAME_HEADER:])
-    except InvalidFrameError as error:
-        raise FrameDataMissingError(str(error)) from error
-    except (InvalidDataError, InvalidPaddingError) as error:
-        raise ProtocolError(str(error)) from error
-    if kind == SettingsFrame.type:
-        # in order and with repetitions, which a dict does not keep (RFC 9113 section 6.5.3)
-        cast(Any, frame).entries = [
-            (int.from_bytes(raw[at : at + 2]), int.from_bytes(raw[at + 2 : at + 6]))
-            for at in range(_FRAME_HEADER, len(raw), 6)
-        ]
-    return frame
-
-
-def _without_padding(raw: bytes, length: int, kind: int, flags: int) -> bytes:
-    """Check the padding (RFC 9113 sections 6.1, 6.2, 6.6); take it off a frame with headers.
-
-    That of DATA stays, since it counts for flow control. hyperframe refuses padding that fills
-    a frame, which is legal.
-    """
-    needed = {DataFrame.type: 1, HeadersFrame.type: 1, PushPromiseFrame.type: 5}.get(kind)
-    if needed is None:
-        return raw
-    if kind == HeadersFrame.type and flags & _PRIORITY:
-        needed += 5
-    if length < needed:
-        raise FrameDataMissingError(f"a padded frame of type {kind} has {length} bytes")
-    padding = raw[_FRAME_HEADER]
-    if padding + needed > length:
-        raise ProtocolError(f"{padding} bytes of padding in a frame of {length}")
-    if kind == DataFrame.type:
-        return raw
-    header = raw[:4] + bytes([flags & ~_PADDED]) + raw[5:_FRAME_HEADER]
-    return header + raw[_FRAME_HEADER + 1 : len(raw) - padding]
+    values = settings._settings.get(code)
+    return None if values is None else values[0]
 
 
 class Connection(H2Connection):
@@ -446,6 +152,13 @@ class Connection(H2Connection):
     ``_inbound_window_manager``.
     """
 
+    #: What is done faster than by h2, on the connections of this class.
+    fast: Fast = FAST
+
+    if TYPE_CHECKING:
+        streams: dict[int, Stream]  # type: ignore[assignment]  # none of another class is made
+        incoming_buffer: FrameBuffer  # type: ignore[assignment]  # nor is h2's buffer used
+
     def __init__(self, config: H2Configuration | None = None) -> None:
         # Streams that are open in the sense of RFC 9113 section 5.1.2, by id modulo 2. Set
         # before h2's own, which may ask.
@@ -455,10 +168,23 @@ class Connection(H2Connection):
         # Streams that have closed and are still in `streams`.
         self._just_closed: list[int] = []
         super().__init__(config)
-        self.state_machine = _ConnectionStateMachine()
-        self.incoming_buffer: FrameBuffer = FrameBuffer(server=not self.config.client_side)
-        self.encoder = Encoder()
-        self.decoder = Decoder(self.DEFAULT_MAX_HEADER_LIST_SIZE)
+        self.state_machine = ConnectionMachine()
+        self.incoming_buffer = FrameBuffer(server=not self.config.client_side)
+        self.encoder = Encoder(memo=self.fast.memo)
+        self.decoder = Decoder(self.DEFAULT_MAX_HEADER_LIST_SIZE, memo=self.fast.memo)
+        self._closed_streams = cast(Any, ClosedStreams())
+        # What streams are made of, and what they call when they open or close.
+        self._new_stream = QuickStream if self.fast.streams else Stream
+        self._on_change = self._stream_changed
+        # What waits to be written, in the place of h2's bytearray.
+        self._output = Output()
+        if self.fast.packing:
+            self._data_to_send = cast(Any, self._output)
+        # h2's flags, which take a descriptor each time.
+        self._client = bool(self.config.client_side)
+        self._packs_headers = self.fast.packing and not (
+            self.config.validate_outbound_headers or self.config.normalize_outbound_headers
+        )
         # SETTINGS that were sent and not acknowledged, in order (RFC 9113 section 6.5.3).
         self._unacked: deque[Mapping[int, int]] = deque()
         #: Whether the peer has acknowledged SETTINGS of ours.
@@ -493,7 +219,10 @@ class Connection(H2Connection):
         )
         now = {code: value for code, value in settings.items() if code not in later}
         self.local_settings = Settings(client=client, initial_values=now)
-        self.decoder.max_header_list_size = settings[SettingCodes.MAX_HEADER_LIST_SIZE]
+        size = settings[SettingCodes.MAX_HEADER_LIST_SIZE]
+        self.decoder.max_header_list_size = size
+        # no list of that size needs more, unless to hide how long it is
+        self.incoming_buffer.max_block_size = max(size, self.incoming_buffer.max_block_size)
         if client:
             self._data_to_send += b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
         self.update_settings(dict(settings.items()))
@@ -519,22 +248,22 @@ class Connection(H2Connection):
         if self.failure is not None:
             return events
         buffer = self.incoming_buffer
-        buffer.plainly = self.frame_log is None
+        buffer.plainly = self.fast.frames and self.frame_log is None
         try:
             buffer.add_data(data)
             while True:
+                # SETTINGS may have changed it meanwhile
                 buffer.max_frame_size = self.max_inbound_frame_size
                 try:
-                    frame = next(buffer)
-                except StopIteration:
-                    return events
-                except _StreamError as error:
+                    frame = buffer.next_frame()
+                    if frame is None:
+                        return events
+                    if isinstance(frame, tuple):
+                        events += self._receive_plain(frame)
+                    else:
+                        events += self._receive_frame(frame)
+                except StreamError as error:
                     events += self._end_stream_for(error)
-                    continue
-                if type(frame) is _PlainFrame:
-                    events += self._receive_plain(frame)
-                else:
-                    events += self._receive_frame(frame)
         except ProtocolError as error:
             self._terminate_connection(error.error_code)
             self.failure = error
@@ -548,26 +277,20 @@ class Connection(H2Connection):
             raise self.failure
         return events
 
-    def _receive_plain(self, frame: _PlainFrame) -> list[Event]:
+    def _receive_plain(self, frame: PlainFrame) -> list[Event]:
         kind, end_stream, stream_id, payload = frame
-        try:
-            if kind == DataFrame.type:
-                return self._receive_content(stream_id, payload, len(payload), end_stream)
-            return self._receive_block(stream_id, payload, end_stream)
-        except _StreamError as error:
-            return self._end_stream_for(error)
+        if kind == DataFrame.type:
+            return self._receive_content(stream_id, payload, len(payload), end_stream)
+        return self._receive_block(stream_id, payload, end_stream)
 
     def _receive_frame(self, frame: Frame) -> list[Event]:
         if self.frame_log is not None:
             self.frame_log("<", frame)
-        try:
-            frames, events = self._frame_dispatch_table[frame.__class__](frame)
-        except _StreamError as error:
-            return self._end_stream_for(error)
+        frames, events = self._frame_dispatch_table[frame.__class__](frame)
         self._prepare_for_sending(frames)
         return cast(list[Event], events)
 
-    def _end_stream_for(self, error: _StreamError) -> list[Event]:
+    def _end_stream_for(self, error: StreamError) -> list[Event]:
         """Answer a stream error; a stream that does not exist yet makes it a connection error."""
         stream_id, code = error.stream_id, error.error_code
         if self._is_idle(stream_id):
@@ -614,7 +337,7 @@ class Connection(H2Connection):
         if closed_by is StreamClosedBy.SEND_RST_STREAM:
             return
         if closed_by is StreamClosedBy.RECV_RST_STREAM:
-            raise _StreamError(stream_id, ErrorCodes.STREAM_CLOSED, "a frame after RST_STREAM")
+            raise StreamError(stream_id, ErrorCodes.STREAM_CLOSED, "a frame after RST_STREAM")
         if closed_by is None and opens:
             raise StreamIDTooLowError(stream_id, self.highest_inbound_stream_id)
         raise StreamClosedError(stream_id)
@@ -630,11 +353,11 @@ class Connection(H2Connection):
             raise CompressionError(str(error)) from error
 
     def _check(self, stream_id: int, fields: Fields, kind: Kind) -> Facts:
-        extended = bool(self.local_settings.enable_connect_protocol)
+        extended = bool(_in_force(self.local_settings, SettingCodes.ENABLE_CONNECT_PROTOCOL))
         try:
             return check_again(fields, kind, extended_connect=extended)
         except Malformed as error:
-            raise _StreamError(stream_id, ErrorCodes.PROTOCOL_ERROR, str(error)) from None
+            raise StreamError(stream_id, ErrorCodes.PROTOCOL_ERROR, str(error)) from None
 
     def _receive_headers_frame(self, frame: HeadersFrame) -> _Handled:
         end_stream = "END_STREAM" in frame.flags
@@ -658,7 +381,7 @@ class Connection(H2Connection):
         idle = self._is_idle(stream_id)
         if idle:
             self._open_inbound(stream_id)
-        stream = cast(Stream | None, self.streams.get(stream_id))
+        stream = self.streams.get(stream_id)
         if not idle and (stream is None or stream.closed):
             self._frame_on_closed(stream_id, opens=True)
             return []
@@ -666,42 +389,43 @@ class Connection(H2Connection):
             self._check_expects_headers(stream)
         if depends_on_itself:
             # RFC 7540 section 5.3.1
-            raise _StreamError(stream_id, ErrorCodes.PROTOCOL_ERROR, "it depends on itself")
+            raise StreamError(stream_id, ErrorCodes.PROTOCOL_ERROR, "it depends on itself")
         if stream is None:
             return self._receive_request(stream_id, fields, end_stream)
         return self._receive_more_headers(stream, fields, end_stream)
 
     def _open_inbound(self, stream_id: int) -> None:
         """A stream id is used for the first time: check that it may be, now."""
-        if self.config.client_side or not stream_id % 2:
+        if self._client or not stream_id % 2:
             raise ProtocolError(f"HEADERS may not open the idle stream {stream_id}")
         self.state_machine.process_input(ConnectionInputs.RECV_HEADERS)
         self.highest_inbound_stream_id = stream_id
-        self._admit(stream_id, max(self.open_inbound_streams, self.held_streams))
+        self._admit(stream_id, max(self._open_streams(1), self.held_streams))
 
     def _receive_request(self, stream_id: int, fields: Fields, end_stream: bool) -> list[Event]:
         facts = self._check(stream_id, fields, Kind.REQUEST)
         if end_stream and facts.content_length and facts.method != b"CONNECT":
-            raise _StreamError(
+            raise StreamError(
                 stream_id, ErrorCodes.PROTOCOL_ERROR, "content-length without content"
             )
-        stream = cast(Stream, self._begin_new_stream(stream_id, AllowedStreamIDs.ODD))
+        stream = self._begin_new_stream(stream_id, AllowedStreamIDs.ODD)
         stream.method = facts.method
-        stream.expect(facts)
+        if not end_stream:
+            stream.expect(facts)
         return stream.take_headers(join_cookies(fields), end_stream)
 
     def _admit(self, stream_id: int, count: int) -> None:
         """Refuse a stream when ``count`` others leave no room for it (RFC 9113 section 5.1.2)."""
-        limit = self.local_settings.max_concurrent_streams
-        if count >= limit:
-            raise _StreamError(
+        limit = _in_force(self.local_settings, SettingCodes.MAX_CONCURRENT_STREAMS)
+        if limit is not None and count >= limit:
+            raise StreamError(
                 stream_id, ErrorCodes.REFUSED_STREAM, f"{limit} streams are open already"
             )
 
     def _check_expects_headers(self, stream: Stream) -> None:
         stream_id, machine = stream.stream_id, stream.state_machine
         if machine.state is StreamState.HALF_CLOSED_REMOTE:
-            raise _StreamError(stream_id, ErrorCodes.STREAM_CLOSED, "HEADERS after END_STREAM")
+            raise StreamError(stream_id, ErrorCodes.STREAM_CLOSED, "HEADERS after END_STREAM")
         if machine.state is StreamState.RESERVED_LOCAL:
             raise ProtocolError(f"HEADERS on the reserved stream {stream_id}")
 
@@ -714,7 +438,7 @@ class Connection(H2Connection):
                 return self._receive_trailers(stream, fields, end_stream)
             return self._receive_response(stream, fields, end_stream)
         except Malformed as error:
-            raise _StreamError(stream.stream_id, ErrorCodes.PROTOCOL_ERROR, str(error)) from None
+            raise StreamError(stream.stream_id, ErrorCodes.PROTOCOL_ERROR, str(error)) from None
 
     def _receive_trailers(self, stream: Stream, fields: Fields, end_stream: bool) -> list[Event]:
         if stream.connected:
@@ -764,15 +488,15 @@ class Connection(H2Connection):
                 raise ProtocolError(f"a push was promised on closed stream {frame.stream_id}")
             # it was on its way when we reset the parent
             self.highest_inbound_stream_id = promised
-            raise _StreamError(promised, ErrorCodes.CANCEL, "its parent was reset")
+            raise StreamError(promised, ErrorCodes.CANCEL, "its parent was reset")
         if parent.state_machine.state not in (StreamState.OPEN, StreamState.HALF_CLOSED_LOCAL):
             raise ProtocolError(f"a push was promised on stream {frame.stream_id}")
         self.highest_inbound_stream_id = promised
-        if cast(Stream, parent).connected:
+        if parent.connected:
             # RFC 9113 section 8.5
             self._closed_streams[promised] = StreamClosedBy.SEND_RST_STREAM
             self._prepare_for_sending([RstStreamFrame(promised, ErrorCodes.CANCEL)])
-            raise _StreamError(
+            raise StreamError(
                 frame.stream_id, ErrorCodes.PROTOCOL_ERROR, "a push was promised in a tunnel"
             )
         # promised streams are not open yet: RFC 9113 section 8.4.2 leaves their number to us
@@ -780,10 +504,10 @@ class Connection(H2Connection):
         facts = self._check(promised, fields, Kind.REQUEST)
         if facts.method not in (b"GET", b"HEAD") or facts.content_length:
             # RFC 9113 section 8.4: safe, cacheable, without content
-            raise _StreamError(promised, ErrorCodes.PROTOCOL_ERROR, "not a GET or HEAD")
+            raise StreamError(promised, ErrorCodes.PROTOCOL_ERROR, "not a GET or HEAD")
         # relies on H2Stream._authority: the :authority that the parent was sent with
         if (b":authority", parent._authority) not in fields:
-            raise _StreamError(
+            raise StreamError(
                 promised, ErrorCodes.PROTOCOL_ERROR, "not of the authority of its parent"
             )
         return [], self._begin_promised(frame, fields, facts)
@@ -796,7 +520,7 @@ class Connection(H2Connection):
         event = cast(PushedStreamReceived, events[0])
         event.pushed_stream_id = promised
         event.headers = cast(Any, list(join_cookies(fields)))
-        stream = cast(Stream, self._begin_new_stream(promised, AllowedStreamIDs.EVEN))
+        stream = self._begin_new_stream(promised, AllowedStreamIDs.EVEN)
         stream.remotely_pushed(cast(Any, fields))
         stream.method = facts.method
         return events
@@ -815,7 +539,7 @@ class Connection(H2Connection):
             raise ProtocolError(f"DATA on the idle stream {stream_id}")
         # raises FlowControlError, for the connection, where the window is overdrawn
         self._inbound_flow_control_window_manager.window_consumed(length)
-        stream = cast(Stream | None, self.streams.get(stream_id))
+        stream = self.streams.get(stream_id)
         self._discarded += length
         if self._is_ignored(stream_id):
             return []
@@ -824,33 +548,25 @@ class Connection(H2Connection):
             return []
         self._check_data(stream, len(data), length, end_stream)
         self._discarded -= length
-        events = stream.state_machine.process_input(StreamInputs.RECV_DATA)
-        event = cast(DataReceived, events[0])
-        event.data = data
-        event.flow_controlled_length = length
-        if end_stream:
-            ended = stream.state_machine.process_input(StreamInputs.RECV_END_STREAM)
-            event.stream_ended = cast(StreamEnded, ended[0])
-            events += ended
-        return events
+        return stream.take_data(data, length, end_stream)
 
     def _check_data(self, stream: Stream, size: int, length: int, end_stream: bool) -> None:
         stream_id, machine = stream.stream_id, stream.state_machine
         if machine.state is StreamState.HALF_CLOSED_REMOTE:
-            raise _StreamError(stream_id, ErrorCodes.STREAM_CLOSED, "DATA after END_STREAM")
+            raise StreamError(stream_id, ErrorCodes.STREAM_CLOSED, "DATA after END_STREAM")
         if machine.state in (StreamState.RESERVED_LOCAL, StreamState.RESERVED_REMOTE):
             raise ProtocolError(f"DATA on the reserved stream {stream_id}")
         if not machine.headers_received:
-            raise _StreamError(stream_id, ErrorCodes.PROTOCOL_ERROR, "DATA before the response")
+            raise StreamError(stream_id, ErrorCodes.PROTOCOL_ERROR, "DATA before the response")
         try:
             if length:
                 # relies on the window manager of h2's stream, which counts what the peer may send
                 stream._inbound_window_manager.window_consumed(length)
             stream.count(size, end_stream)
         except FlowControlError as error:
-            raise _StreamError(stream_id, ErrorCodes.FLOW_CONTROL_ERROR, str(error)) from None
+            raise StreamError(stream_id, ErrorCodes.FLOW_CONTROL_ERROR, str(error)) from None
         except Malformed as error:
-            raise _StreamError(stream_id, ErrorCodes.PROTOCOL_ERROR, str(error)) from None
+            raise StreamError(stream_id, ErrorCodes.PROTOCOL_ERROR, str(error)) from None
 
     @property
     def units_received(self) -> int:
@@ -892,7 +608,7 @@ class Connection(H2Connection):
     def _receive_priority_frame(self, frame: HeadersFrame | PriorityFrame) -> _Handled:
         if frame.depends_on == frame.stream_id:
             # RFC 7540 section 5.3.1
-            raise _StreamError(
+            raise StreamError(
                 frame.stream_id, ErrorCodes.PROTOCOL_ERROR, "the stream depends on itself"
             )
         handled: _Handled = super()._receive_priority_frame(frame)
@@ -969,42 +685,43 @@ class Connection(H2Connection):
         """As h2's; it also notes what makes a stream a tunnel (RFC 9113 section 8.5)."""
         fields = tuple(headers)
         priority = (priority_weight, priority_depends_on, priority_exclusive)
-        config = self.config
-        ready = not (config.validate_outbound_headers or config.normalize_outbound_headers)
-        if ready and priority == (None, None, None) and self.frame_log is None:
-            self._send_fields(stream_id, fields, end_stream)
+        if self._packs_headers and priority == _NO_PRIORITY and self.frame_log is None:
+            stream = self._send_fields(stream_id, fields, end_stream)
         else:
             super().send_headers(stream_id, fields, end_stream, *priority)
-        stream = cast(Stream, self.streams[stream_id])
-        if stream.method is None:
-            stream.method = stream.request_method
-        elif stream.method == b"CONNECT" and not self.config.client_side:
+            stream = self.streams[stream_id]
+            if stream.method is None:
+                stream.method = stream.request_method
+        if stream.method == b"CONNECT" and not self._client:
             status = next((value for name, value in fields if name == b":status"), b"")
             stream.connected = stream.connected or status[:1] == b"2"
 
-    def _send_fields(self, stream_id: int, fields: Fields, end_stream: bool) -> None:
+    def _send_fields(self, stream_id: int, fields: Fields, end_stream: bool) -> Stream:
         """As h2's, for fields that are checked already and bytes, and with no frame objects."""
-        if stream_id not in self.streams:
+        stream = self.streams.get(stream_id)
+        if stream is None:
             limit, count = self.remote_settings.max_concurrent_streams, self.open_outbound_streams
             if count >= limit:
                 raise TooManyStreamsError(f"Max outbound streams is {limit}, {count} open")
         self.state_machine.process_input(ConnectionInputs.SEND_HEADERS)
-        kind = AllowedStreamIDs(self.config.client_side)
-        stream = cast(Stream, self._get_or_create_stream(stream_id, kind))
-        block = stream.encode_fields(fields, cast(Encoder, self.encoder), end_stream)
+        if stream is None:
+            kind = AllowedStreamIDs(self.config.client_side)
+            stream = cast(Stream, self._get_or_create_stream(stream_id, kind))
+        block = stream.encode_fields(fields, self.encoder, end_stream)
         if self.failure is not None:
-            return
+            return stream
         limit = self.max_outbound_frame_size
         flags = end_stream | (_END_HEADERS if len(block) <= limit else 0)
-        self._pack(HeadersFrame.type, flags, stream_id, block[:limit])
+        self._output.add_frame(HeadersFrame.type, flags, stream_id, block[:limit])
         for at in range(limit, len(block), limit):
             flags = _END_HEADERS if at + limit >= len(block) else 0
-            self._pack(ContinuationFrame.type, flags, stream_id, block[at : at + limit])
+            self._output.add_frame(ContinuationFrame.type, flags, stream_id, block[at : at + limit])
+        return stream
 
-    def _pack(self, kind: int, flags: int, stream_id: int, payload: bytes | memoryview) -> None:
-        size = len(payload)
-        self._data_to_send += _pack_header(size >> 8, size & 0xFF, kind, flags, stream_id)
-        self._data_to_send += payload
+    def send_window(self, stream_id: int) -> int:
+        """Bytes that may be sent on an open stream now; less than 1: none."""
+        window = self.streams[stream_id].outbound_flow_control_window
+        return min(window, self.outbound_flow_control_window)
 
     def send_data(
         self,
@@ -1015,10 +732,17 @@ class Connection(H2Connection):
     ) -> None:
         """As h2's, which builds an object for each frame and copies the data four times."""
         size = len(data)
-        if pad_length is not None or self.frame_log is not None or self.failure is not None:
+        stream = self.streams.get(stream_id)
+        if (
+            stream is None
+            or pad_length is not None
+            or self.frame_log is not None
+            or self.failure is not None
+            or not self.fast.packing
+        ):
             super().send_data(stream_id, data, end_stream, pad_length)
             return
-        window = self.local_flow_control_window(stream_id)
+        window = self.send_window(stream_id)
         if size > max(window, 0):
             raise FlowControlError(f"Cannot send {size} bytes, flow control window is {window}")
         if size > self.max_outbound_frame_size:
@@ -1026,18 +750,20 @@ class Connection(H2Connection):
                 f"Cannot send frame size {size}, max frame size is {self.max_outbound_frame_size}"
             )
         self.state_machine.process_input(ConnectionInputs.SEND_DATA)
-        stream = self.streams[stream_id]
         stream.state_machine.process_input(StreamInputs.SEND_DATA)
         if end_stream:
             stream.state_machine.process_input(StreamInputs.SEND_END_STREAM)
         stream.outbound_flow_control_window -= size
         self.outbound_flow_control_window -= size
-        self._pack(DataFrame.type, end_stream, stream_id, data)
+        self._output.add_frame(DataFrame.type, end_stream, stream_id, data)
 
     def send_body(self, stream_id: int, data: memoryview, end_stream: bool = False) -> None:
         """As ``send_data``, in as many frames as it takes; the window must hold all of it."""
         limit, size = self.max_outbound_frame_size, len(data)
-        if size <= limit or self.frame_log is not None or self.failure is not None:
+        if size <= limit:
+            self.send_data(stream_id, data, end_stream)
+            return
+        if self.frame_log is not None or self.failure is not None or not self.fast.packing:
             for at in range(0, size, limit):
                 last = at + limit >= size
                 self.send_data(stream_id, data[at : at + limit], end_stream and last)
@@ -1053,7 +779,7 @@ class Connection(H2Connection):
         self.outbound_flow_control_window -= rest
         for at in range(limit, size, limit):
             ends = end_stream and at + limit >= size
-            self._pack(DataFrame.type, ends, stream_id, data[at : at + limit])
+            self._output.add_frame(DataFrame.type, ends, stream_id, data[at : at + limit])
 
     @property
     def outbound_streams(self) -> int:
@@ -1068,6 +794,20 @@ class Connection(H2Connection):
             for frame in frames:
                 self.frame_log(">", frame)
         super()._prepare_for_sending(frames)
+
+    def data_to_send(self, amount: int | None = None) -> bytes:
+        """As h2's, which copies once more."""
+        if not self.fast.packing:
+            return super().data_to_send(amount)
+        data = self._output.take()
+        if amount is not None and amount < len(data):
+            self._output += data[amount:]
+            return data[:amount]
+        return data
+
+    def clear_outbound_data_buffer(self) -> None:
+        """As h2's."""
+        self.data_to_send()
 
     def credit(self, count: int, stream_id: int | None = None) -> None:
         """Queue a WINDOW_UPDATE of ``count`` bytes; none for a stream that gets no more DATA."""
@@ -1084,19 +824,19 @@ class Connection(H2Connection):
 
     # --- streams -----------------------------------------------------------------------
 
-    def _begin_new_stream(self, stream_id: int, allowed_ids: AllowedStreamIDs) -> BaseStream:
+    def _begin_new_stream(self, stream_id: int, allowed_ids: AllowedStreamIDs) -> Stream:
         # h2's makes its own class of stream. Inbound ids are checked where frames come in.
         outbound = self._stream_id_is_outbound(stream_id)
         if outbound and stream_id <= self.highest_outbound_stream_id:
             raise StreamIDTooLowError(stream_id, self.highest_outbound_stream_id)
         if stream_id % 2 != int(allowed_ids):
             raise ProtocolError("Invalid stream ID for peer.")
-        stream = Stream(
+        stream = self._new_stream(
             stream_id,
             self.config,
-            self.local_settings.initial_window_size,
-            self.remote_settings.initial_window_size,
-            self._stream_changed,
+            self.receive_window_size,
+            _in_force(self.remote_settings, SettingCodes.INITIAL_WINDOW_SIZE) or 0,
+            self._on_change,
         )
         stream.max_outbound_frame_size = self.max_outbound_frame_size
         self.streams[stream_id] = stream
@@ -1106,9 +846,19 @@ class Connection(H2Connection):
             self.highest_inbound_stream_id = stream_id
         return stream
 
+    @property
+    def receive_window_size(self) -> int:
+        """SETTINGS_INITIAL_WINDOW_SIZE of this side that is in force, in bytes."""
+        return _in_force(self.local_settings, SettingCodes.INITIAL_WINDOW_SIZE) or 0
+
+    @property
+    def max_list_size(self) -> int | None:
+        """The largest header list that the peer takes, in bytes of RFC 9113 section 6.5.2."""
+        return _in_force(self.remote_settings, SettingCodes.MAX_HEADER_LIST_SIZE)
+
     def _stream_changed(self, stream_id: int, before: StreamState, after: StreamState) -> None:
         self._open_count[stream_id % 2] += STREAM_OPEN[after] - STREAM_OPEN[before]
-        self._reserved_count += _IS_RESERVED[after] - _IS_RESERVED[before]
+        self._reserved_count += IS_RESERVED[after] - IS_RESERVED[before]
         if after is StreamState.CLOSED:
             self._just_closed.append(stream_id)
             self._closed.append(stream_id)

@@ -97,7 +97,8 @@ class Driver(asyncio.Protocol):
     def __init__(self, client_side: bool, *, config: Config | None = None, **options: Any) -> None:
         if not isinstance(client_side, bool):
             raise TypeError(f"client_side must be True or False, not {client_side!r}")
-        self._client_side = client_side
+        #: Whether this is the client's end.
+        self.client_side = client_side
         #: The options of this connection.
         self.config = Config.of(config, options)
         #: Seconds without a received byte after which ``wait_functional`` sends a PING.
@@ -116,7 +117,7 @@ class Driver(asyncio.Protocol):
             )
         )
         self._scheduler = TreeScheduler()
-        self._sender = Sender(self._conn, self._scheduler, self._body_framed)
+        self._sender = Sender(self._conn, self._scheduler, self._flush, self._body_framed)
         # Credit for the connection goes back on receipt.
         self._window = ReceiveWindow(self.config.connection_window_size)
 
@@ -200,7 +201,7 @@ class Driver(asyncio.Protocol):
 
     def __repr__(self) -> str:
         state = "closed" if self._over else "closing" if self.is_closing else "open"
-        return f"<{type(self).__name__} {'client' if self._client_side else 'server'} {state}>"
+        return f"<{type(self).__name__} {'client' if self.client_side else 'server'} {state}>"
 
     # --- transport callbacks -----------------------------------------------------------
 
@@ -225,7 +226,7 @@ class Driver(asyncio.Protocol):
         self._conn.initiate(self._initial_settings(), window_size=self._window.size)
         if self.config.open_timeout is not None:
             self._open_timer = self._loop.call_later(self.config.open_timeout, self._open_expired)
-        self._watchdog.start(ages=not self._client_side)
+        self._watchdog.start(ages=not self.client_side)
         self._flush()
         if self._callback is not None:
             self._handler.call(self._callback, self)
@@ -263,7 +264,7 @@ class Driver(asyncio.Protocol):
         reason: AIOH2Exception
         if self._goaway is not None:
             reason = self._goaway.for_stream(retryable=False)
-        elif not self._peer_ready and self._client_side:
+        elif not self._peer_ready and self.client_side:
             reason = HandshakeError(f"the peer closed the connection before its SETTINGS{_of(exc)}")
         elif self._going_away and not self._streams and exc is None:
             # it closes a little earlier than this side would have
@@ -496,11 +497,6 @@ class Driver(asyncio.Protocol):
         return self._transport.get_extra_info(name, default)
 
     @property
-    def client_side(self) -> bool:
-        """Whether this is the client's end."""
-        return self._client_side
-
-    @property
     def is_closing(self) -> bool:
         """Whether no new stream can start: GOAWAY sent or received, or the transport closing."""
         if self._over or self._going_away:
@@ -514,7 +510,7 @@ class Driver(asyncio.Protocol):
 
         It would answer by ending the whole connection, as its decoder stops half way.
         """
-        limit = self._conn.remote_settings.max_header_list_size
+        limit = self._conn.max_list_size
         if limit is not None and size > limit:
             raise ValueError(
                 f"the headers are {size} bytes, where the peer takes {limit} "
@@ -524,7 +520,10 @@ class Driver(asyncio.Protocol):
     def send_headers(self, stream_id: int, fields: Fields, end_stream: bool) -> None:
         """Frame a header section now."""
         self._conn.send_headers(stream_id, fields, end_stream)
-        self._settle()
+        if end_stream:
+            self._settle()
+        else:
+            self._flush_soon()
 
     def send_body(
         self, stream_id: int, data: memoryview, end_stream: bool
@@ -533,7 +532,10 @@ class Driver(asyncio.Protocol):
         future = self._sender.send(stream_id, data, end_stream)
         if future is not None:
             self._watchdog.queued(stream_id)
-        self._settle()
+        if end_stream:
+            self._settle()
+        else:
+            self._flush_soon()
         return future
 
     def send_last(self, stream_id: int, trailers: Fields) -> asyncio.Future[None] | None:
@@ -560,7 +562,7 @@ class Driver(asyncio.Protocol):
 
     def body_waits(self, stream_id: int, waits: bool) -> None:
         """A reader begins, or ends, to wait for body bytes."""
-        if self._client_side:
+        if self.client_side:
             return
         if waits:
             self._watchdog.reader_waits(stream_id)
@@ -592,7 +594,7 @@ class Driver(asyncio.Protocol):
         fields, facts = prepare(headers, Kind.REQUEST, encoding, origin=origin)
         if facts.method not in (b"GET", b"HEAD"):
             raise ValueError(f"only GET and HEAD can be pushed, not {facts.method!r}")
-        if self._client_side:
+        if self.client_side:
             raise NotSupported("a client cannot push")
         await self._slots.acquire(functools.partial(self._check_pushes, parent))
         try:
@@ -617,7 +619,7 @@ class Driver(asyncio.Protocol):
     # --- streams -----------------------------------------------------------------------
 
     async def _open_stream(self, headers: HeaderInput, end_stream: bool) -> H2Stream:
-        if not self._client_side:
+        if not self.client_side:
             raise NotSupported("a server cannot start requests; push_stream promises them")
         origin = (self.scheme, self.authority)
         fields, facts = prepare(headers, Kind.REQUEST, self.config.header_encoding, origin=origin)
@@ -650,7 +652,7 @@ class Driver(asyncio.Protocol):
             stream_id,
             self,
             headers,
-            window_size=self._conn.local_settings.initial_window_size,
+            window_size=self._conn.receive_window_size,
             encoding=self.config.header_encoding,
             **ended,
         )
@@ -666,7 +668,7 @@ class Driver(asyncio.Protocol):
         return decode(fields, self.config.header_encoding)
 
     def _is_ours(self, stream_id: int) -> bool:
-        return stream_id % 2 == self._client_side
+        return stream_id % 2 == self.client_side
 
     def _why_unknown(self, stream_id: int) -> str:
         newest = (
@@ -693,6 +695,14 @@ class Driver(asyncio.Protocol):
                 elif self._inbound:
                     _wake_one(self._accepting)
                 raise
+        stream = self.take_inbound()
+        assert stream is not None
+        return stream
+
+    def take_inbound(self) -> H2Stream | None:
+        """Return the next inbound stream that nobody has taken, None when there is none."""
+        if not self._inbound:
+            return None
         _, stream = self._inbound.popitem(last=False)
         if stream.id not in self._streams:
             self._release(stream)
@@ -714,7 +724,7 @@ class Driver(asyncio.Protocol):
         if closed:
             self._retire_all(closed)
         if len(self._slots):
-            if not self._client_side:
+            if not self.client_side:
                 # pushes, whose parents may have ended
                 self._slots.recheck()
             self._slots.grant()
@@ -792,12 +802,11 @@ class Driver(asyncio.Protocol):
         if self._over:
             return
         self._sender.run()
-        self._flush()
         self._sender.written()
         self._settle()
 
     def _flush(self) -> None:
-        """Write what was framed: the only place that does, once in a tick."""
+        """Write what was framed: the only place that does, once in a tick, and for a full share."""
         assert self._transport is not None
         data = self._conn.data_to_send()
         if data and not self._transport.is_closing():
@@ -866,7 +875,7 @@ class Driver(asyncio.Protocol):
             SettingCodes.MAX_FRAME_SIZE: config.max_frame_size,
             SettingCodes.MAX_HEADER_LIST_SIZE: config.max_header_list_size,
         }
-        if self._client_side:
+        if self.client_side:
             settings[SettingCodes.ENABLE_PUSH] = int(config.enable_push)
         elif config.enable_connect_protocol:
             settings[SettingCodes.ENABLE_CONNECT_PROTOCOL] = 1
@@ -894,7 +903,7 @@ class Driver(asyncio.Protocol):
         if chosen == "h2" or not isinstance(chosen, str | None):
             # agreed, or a transport of somebody's own that answers any question
             return None
-        side = "server" if self._client_side else "client"
+        side = "server" if self.client_side else "client"
         if chosen is None:
             return f"the {side} has not agreed on ALPN 'h2': it chose no protocol"
         return f"TLS has agreed on ALPN {chosen!r}, not 'h2'"
@@ -966,7 +975,7 @@ class Driver(asyncio.Protocol):
     def _announce_end(self) -> None:
         self._going_away = True
         self._slots.fail(ConnectionClosed(ErrorCodes.NO_ERROR, initiator="local", retryable=True))
-        if self._client_side and not self.config.enable_push:
+        if self.client_side and not self.config.enable_push:
             # nothing of the server's can be on its way
             self._drain()
             return

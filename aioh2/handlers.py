@@ -11,7 +11,7 @@ import functools
 import logging
 from collections.abc import AsyncIterable, Awaitable, Callable
 from contextvars import ContextVar
-from typing import Any, TypeAlias
+from typing import Any, Protocol, TypeAlias
 
 from h2.errors import ErrorCodes
 
@@ -85,6 +85,13 @@ class ConnectionHandler:
         self._failed()
 
 
+class Inbound(AsyncIterable[H2Stream], Protocol):
+    """Where inbound streams come from."""
+
+    def take_inbound(self) -> H2Stream | None:
+        """Return the next one, if it is there already."""
+
+
 class StreamHandlers:
     """The tasks of ``serve``, one for each inbound stream."""
 
@@ -98,14 +105,17 @@ class StreamHandlers:
         """Whether a handler is at work on the stream."""
         return stream in self._tasks
 
-    async def serve(self, streams: AsyncIterable[H2Stream], handler: StreamHandler) -> None:
+    async def serve(self, streams: Inbound, handler: StreamHandler) -> None:
         """Run a handler for each stream; return when there are no more and all are done."""
         tasks: set[asyncio.Task[None]] = set()
         try:
-            async for stream in streams:
-                if stream.failure is None:
-                    tasks.add(task := self._start(stream, handler))
-                    task.add_done_callback(tasks.discard)
+            async for first in streams:
+                stream: H2Stream | None = first
+                while stream is not None:
+                    if stream.failure is None:
+                        self._start(stream, handler, tasks)
+                    # those that have come together need no waiting in between
+                    stream = streams.take_inbound()
             if tasks:
                 await asyncio.wait(tasks)
         finally:
@@ -125,14 +135,16 @@ class StreamHandlers:
         else:
             task.cancel()
 
-    def _start(self, stream: H2Stream, handler: StreamHandler) -> asyncio.Task[None]:
+    def _start(
+        self, stream: H2Stream, handler: StreamHandler, tasks: set[asyncio.Task[None]]
+    ) -> None:
         task = asyncio.get_running_loop().create_task(self._run(stream, handler))
         self._tasks[stream] = task
-        task.add_done_callback(functools.partial(self._ended, stream))
+        tasks.add(task)
+        task.add_done_callback(functools.partial(self._ended, stream, tasks))
         if stream.failure is not None:
             # an eager task has run already, and may have ended the connection
             self.cancel(stream)
-        return task
 
     async def _run(self, stream: H2Stream, handler: StreamHandler) -> None:
         """Run the handler, and leave its stream ended whatever it does."""
@@ -158,8 +170,11 @@ class StreamHandlers:
             await stream.end()
         stream.stop_upload()
 
-    def _ended(self, stream: H2Stream, task: asyncio.Task[None]) -> None:
+    def _ended(
+        self, stream: H2Stream, tasks: set[asyncio.Task[None]], task: asyncio.Task[None]
+    ) -> None:
         del self._tasks[stream]
+        tasks.discard(task)
         if task.cancelled():
             stream.reset(ErrorCodes.CANCEL)
         self._done(stream)

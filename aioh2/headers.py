@@ -35,7 +35,7 @@ class Kind(Enum):
     RESPONSE = "response"
     TRAILERS = "trailers"
 
-    # Enum's own is a Python function, and this is part of the memos' keys
+    # Enum's own is a Python function
     __hash__ = object.__hash__
 
 

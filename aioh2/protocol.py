@@ -183,7 +183,7 @@ class H2Protocol(Driver):
         if parent == stream_id:
             raise ValueError(f"stream {stream_id} cannot depend on itself")
         self._check_usable()
-        if self._client_side:
+        if self.client_side:
             self._conn.prioritize(stream_id, weight, parent, exclusive)
             self._flush_soon()
         self._scheduler.reprioritize(
@@ -271,10 +271,10 @@ class H2Protocol(Driver):
         for code, value in settings.items():
             if not 0 <= operator.index(code) < 2**16 or not 0 <= operator.index(value) < 2**32:
                 raise ValueError(f"setting {code} cannot be {value}")
-        if not self._client_side and settings.get(SettingCodes.ENABLE_PUSH):
+        if not self.client_side and settings.get(SettingCodes.ENABLE_PUSH):
             raise ValueError("a server cannot set ENABLE_PUSH (RFC 9113 section 6.5.2)")
         # raises for values out of range, before anything changes
-        Settings(client=self._client_side, initial_values=cast(Any, dict(settings)))
+        Settings(client=self.client_side, initial_values=cast(Any, dict(settings)))
         self._conn.update_settings(dict(settings))
         self._watchdog.settings_sent()
         self._flush_soon()

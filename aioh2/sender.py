@@ -56,15 +56,24 @@ class Sender:
     #: Bytes that may wait for the next write. One write of about 64 KiB costs least, and an
     #: urgent stream never waits for more than this and the transport's own buffer.
     SHARE = 65_536
+    #: Bytes that a share may have beyond that, so that the headers of its frames break it nowhere.
+    SLACK = 1_024
+    #: Shares that may go out in one tick, where the transport takes them: then others have theirs.
+    SHARES = 4
 
     def __init__(
         self,
         connection: Connection,
         scheduler: TreeScheduler,
+        write: Callable[[], None],
         progressed: Callable[[int], None] = lambda stream_id: None,
     ) -> None:
         self._connection = connection
         self._scheduler = scheduler
+        # Hands what was framed to the transport, which may call for a pause.
+        self._write = write
+        # Shares that have gone out in this tick.
+        self._shares = 0
         # Called when something that was queued has been framed.
         self._progressed = progressed
         # What waits to be framed, by stream, in the order of the calls.
@@ -82,15 +91,25 @@ class Sender:
         if not size:
             return self.send_last(stream_id, ()) if ends else None
         connection = self._connection
-        if (
-            self.writable
-            and not self._queues
-            and connection.pending + size <= self.SHARE
-            and connection.local_flow_control_window(stream_id) >= size
-        ):
+        if not self._queues and self._has_room(size) and connection.send_window(stream_id) >= size:
             connection.send_body(stream_id, data, ends)
             return None
         return self._queue(stream_id, data, ends, ())
+
+    def _has_room(self, size: int) -> bool:
+        """Whether ``size`` bytes may go out now, if need be after a share that is full."""
+        if not self.writable or size > self.SHARE:
+            return False
+        if self._connection.pending + size <= self.SHARE + self.SLACK:
+            return True
+        if self._shares >= self.SHARES:
+            return False
+        self._write_share()
+        return self.writable
+
+    def _write_share(self) -> None:
+        self._shares += 1
+        self._write()
 
     def send_last(self, stream_id: int, trailers: Fields) -> asyncio.Future[None] | None:
         """End the stream after all that is queued, with ``trailers`` if there are any."""
@@ -110,14 +129,22 @@ class Sender:
     # --- framing -----------------------------------------------------------------------
 
     def run(self) -> None:
-        """Frame what may go now, at most about :attr:`SHARE` bytes."""
+        """A tick ends: frame and write what may go now, a share of it at a time."""
+        self._frame_share()
+        self._write_share()
+        while self._shares < self.SHARES and self.has_work:
+            self._frame_share()
+            self._write_share()
+        self._shares = 0
+
+    def _frame_share(self) -> None:
         connection, scheduler = self._connection, self._scheduler
         while self.writable and scheduler and connection.pending < self.SHARE:
             if connection.outbound_flow_control_window <= 0:
                 return
             stream_id = scheduler.next()
             assert stream_id is not None
-            window = connection.local_flow_control_window(stream_id)
+            window = connection.send_window(stream_id)
             if window <= 0:
                 scheduler.blocked(stream_id)
                 continue

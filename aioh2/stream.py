@@ -16,18 +16,14 @@ from typing import Any, Literal, Protocol, Self, TypeAlias
 
 from h2.errors import ErrorCodes
 
+from .body import Body
 from .exceptions import AIOH2Exception, SendException, StreamClosed, StreamReset
-from .flow import ReceiveWindow
 from .headers import Fields, HeaderInput, HeaderList, Kind, prepare
 
 __all__ = ["BlockedOn", "H2Stream"]
 
 #: Why a call on a stream waits.
 BlockedOn: TypeAlias = Literal["stream window", "connection window", "transport", "peer"]
-# Unread frames from which on small ones are joined, and what is small, in bytes.
-_CROWD = 64
-_SMALL = 1_024
-
 #: What ``send_data`` takes.
 BytesLike: TypeAlias = bytes | bytearray | memoryview
 
@@ -40,13 +36,15 @@ class _Wait(Enum):
     END = "end"
     PUSH = "push"
 
+    # Enum's own is a Python function
+    __hash__ = object.__hash__
+
 
 class Owner(Protocol):
     """What a stream asks of the protocol that it belongs to."""
 
-    @property
-    def client_side(self) -> bool:
-        """Whether this is the client's end."""
+    #: Whether this is the client's end.
+    client_side: bool
 
     def check_size(self, size: int) -> None:
         """Raise for a header list that the peer does not take."""
@@ -84,6 +82,13 @@ class Owner(Protocol):
         """Promise a push."""
 
 
+def _flat(view: memoryview) -> memoryview:
+    """Return ``view`` as single bytes, one after another."""
+    if not view.c_contiguous:
+        return memoryview(view.tobytes())
+    return view if view.format == "B" and view.ndim == 1 else view.cast("B")
+
+
 def retrieve(future: asyncio.Future[Any]) -> None:
     """Take note of an error that came in the moment in which its waiter was cancelled."""
     if future.done() and not future.cancelled():
@@ -102,24 +107,21 @@ class H2Stream:
     __slots__ = (
         "__weakref__",
         "_abandoned",
-        "_buffered",
-        "_chunks",
-        "_claimed",
+        "_body",
         "_encoding",
         "_failure",
-        "_head",
         "_informational",
         "_local_ended",
         "_owner",
         "_promises",
-        "_readers",
         "_reading",
         "_remote_ended",
         "_response",
         "_started",
         "_trailers",
+        "_turns",
         "_waiters",
-        "_window",
+        "_window_size",
         "id",
         "request_headers",
     )
@@ -152,22 +154,16 @@ class H2Stream:
         # The final response.
         self._response: HeaderList | None = None
         # Interim responses that nobody has taken.
-        self._informational: list[HeaderList] = []
-        # Body bytes that nobody has taken, a chunk for each DATA frame; how many of the first
-        # chunk are taken already, and how many bytes there are.
-        self._chunks: deque[bytes | bytearray] = deque()
-        self._head = 0
-        self._buffered = 0
-        # How many of them are spoken for by a read that waits for more: their credit is given.
-        self._claimed = 0
+        self._informational: deque[HeaderList] | None = None
+        # What has come of the body, from its first frame on, and the window until then.
+        self._body: Body | None = None
+        self._window_size = window_size
         # Whether a read is under way, and those whose turn comes after it.
         self._reading = False
-        self._readers: list[asyncio.Future[None]] = []
-        # The peer's credit.
-        self._window = ReceiveWindow(window_size)
-        self._trailers: HeaderList = []
+        self._turns: deque[asyncio.Future[None]] | None = None
+        self._trailers: HeaderList | None = None
         # Promised streams that nobody has taken.
-        self._promises: list[H2Stream] = []
+        self._promises: deque[H2Stream] | None = None
         # Whether the peer has ended its side cleanly.
         self._remote_ended = remote_ended
         # What ended the stream otherwise, as a template for those who ask.
@@ -250,7 +246,7 @@ class H2Stream:
             if self._response is not None:
                 return None
             await self._wait_unless_failed(_Wait.HEADERS)
-        return self._informational.pop(0)
+        return self._informational.popleft()
 
     async def recv_trailers(self) -> HeaderList:
         """Wait for the peer's end of the stream and return its trailers, ``[]`` if none.
@@ -260,7 +256,7 @@ class H2Stream:
         """
         while not self._remote_ended:
             await self._wait_unless_failed(_Wait.END)
-        return self._trailers
+        return self._trailers or []
 
     async def push(self, headers: HeaderInput) -> H2Stream:
         """Promise a push and return its stream (RFC 9113 section 8.4); the server's side only.
@@ -280,7 +276,7 @@ class H2Stream:
             if self._remote_ended:
                 return None
             await self._wait_unless_failed(_Wait.PUSH)
-        return self._promises.pop(0)
+        return self._promises.popleft()
 
     # --- sending -----------------------------------------------------------------------
 
@@ -296,10 +292,8 @@ class H2Stream:
         connection ends the stream, :class:`StreamClosed` where this side has ended it.
         """
         view = memoryview(data)
-        if not view.c_contiguous:
-            view = memoryview(view.tobytes())
-        elif view.format != "B" or view.ndim != 1:
-            view = view.cast("B")
+        if type(data) is not bytes:
+            view = _flat(view)
         self._check_sending(view)
         self._local_ended = end_stream
         await self._until_sent(self._owner.send_body(self.id, view, end_stream), end_stream)
@@ -364,7 +358,7 @@ class H2Stream:
             if wanted is None:
                 return await self._read_chunk()
             await self._wait_for(wanted if wanted >= 0 else sys.maxsize, partial=wanted >= 0)
-            return self._take(min(wanted, self._buffered) if wanted >= 0 else self._buffered)
+            return self._take(min(wanted, self.unread) if wanted >= 0 else self.unread)
         finally:
             self._end_read()
 
@@ -378,7 +372,7 @@ class H2Stream:
         await self._begin_read()
         try:
             await self._wait_for(size, partial=False)
-            data = self._take(min(size, self._buffered))
+            data = self._take(min(size, self.unread))
         finally:
             self._end_read()
         if len(data) < size:
@@ -433,7 +427,7 @@ class H2Stream:
     @property
     def unread(self) -> int:
         """Body bytes that nobody has taken."""
-        return self._buffered
+        return 0 if self._body is None else self._body.buffered
 
     def stop_upload(self) -> bool:
         """End a request that nobody reads any more, after a complete response.
@@ -445,7 +439,7 @@ class H2Stream:
             return False
         if not self.is_over:
             self.reset(ErrorCodes.NO_ERROR)
-            self._take(self._buffered)
+            self._take(self.unread)
         return True
 
     def feed_response(self, headers: HeaderList) -> None:
@@ -455,6 +449,8 @@ class H2Stream:
 
     def feed_informational(self, headers: HeaderList) -> None:
         """Take an interim response."""
+        if self._informational is None:
+            self._informational = deque()
         self._informational.append(headers)
         self._wake(_Wait.HEADERS)
 
@@ -464,18 +460,17 @@ class H2Stream:
 
     def feed_push(self, stream: H2Stream) -> None:
         """Take a promise."""
+        if self._promises is None:
+            self._promises = deque()
         self._promises.append(stream)
         self._wake(_Wait.PUSH)
 
     def feed_data(self, data: bytes, flow_controlled_length: int) -> None:
         """Take body bytes; padding gives its credit back at once."""
-        self._window.received(flow_controlled_length)
-        padding = flow_controlled_length - len(data)
-        if padding:
-            self._credit(self._window.consumed(padding))
+        if self._body is None:
+            self._body = Body(self._window_size)
+        self._credit(self._body.received(data, flow_controlled_length))
         if data:
-            self._keep(data)
-            self._buffered += len(data)
             self._wake(_Wait.BODY)
 
     def feed_end(self) -> None:
@@ -491,7 +486,9 @@ class H2Stream:
 
     def resize_window(self, size: int) -> None:
         """SETTINGS_INITIAL_WINDOW_SIZE of this side is in force (RFC 9113 section 6.9.2)."""
-        self._credit(self._window.resize(size))
+        self._window_size = size
+        if self._body is not None:
+            self._credit(self._body.window.resize(size))
 
     # --- inside ------------------------------------------------------------------------
 
@@ -566,85 +563,56 @@ class H2Stream:
         for what in _Wait:
             self._wake(what)
 
-    def _keep(self, data: bytes) -> None:
-        """Keep a frame's bytes; small ones that nobody reads are joined, as an object costs more.
-
-        So what is unread takes little more memory than its bytes.
-        """
-        chunks = self._chunks
-        if len(chunks) < _CROWD or len(chunks[-1]) >= _SMALL:
-            chunks.append(data)
-            return
-        tail = chunks[-1]
-        if not isinstance(tail, bytearray):
-            tail = chunks[-1] = bytearray(tail)
-        tail += data
-
     async def _begin_read(self) -> None:
         """Wait for the turn of this read."""
         if not self._reading:
             self._reading = True
             return
         future = asyncio.get_running_loop().create_future()
-        self._readers.append(future)
+        if self._turns is None:
+            self._turns = deque()
+        self._turns.append(future)
         try:
             await future
         except BaseException:
             # cancelled, or closed as a coroutine
-            if future in self._readers:
-                self._readers.remove(future)
+            if future in self._turns:
+                self._turns.remove(future)
             elif not future.cancelled():
                 self._end_read()
             raise
 
     def _end_read(self) -> None:
-        while self._readers:
-            future = self._readers.pop(0)
+        while self._turns:
+            future = self._turns.popleft()
             if not future.done():
                 future.set_result(None)
                 return
         self._reading = False
 
     async def _read_chunk(self) -> bytes:
-        while not self._chunks:
+        while not self.unread:
             if self._remote_ended:
                 return b""
             await self._wait_unless_failed(_Wait.BODY)
-        return self._take(len(self._chunks[0]) - self._head)
+        assert self._body is not None
+        return self._take(self._body.next_chunk)
 
     async def _wait_for(self, wanted: int, *, partial: bool) -> None:
         """Wait for ``wanted`` bytes, or the end; ``partial``: or what came before a failure."""
-        while self._buffered < wanted and not self._remote_ended:
-            if self._failure is not None and self._buffered and partial:
+        while self.unread < wanted and not self._remote_ended:
+            if self._failure is not None and self.unread and partial:
                 return
-            self._claim(wanted)
+            if self._body is not None:
+                self._credit(self._body.claim(wanted))
             await self._wait_unless_failed(_Wait.BODY)
 
-    def _claim(self, wanted: int) -> None:
-        """Give credit for bytes that a read holds on to, or it would wait for ever for more."""
-        more = min(self._buffered, wanted) - self._claimed
-        if more > 0:
-            self._claimed += more
-            self._credit(self._window.consumed(more))
-
     def _take(self, count: int) -> bytes:
-        claimed = min(count, self._claimed)
-        self._claimed -= claimed
-        self._buffered -= count
-        self._credit(self._window.consumed(count - claimed))
-        taken: list[bytes | bytearray] = []
-        while count:
-            chunk = self._chunks[0]
-            end = self._head + count
-            if end < len(chunk):
-                taken.append(chunk[self._head : end])
-                self._head = end
-                break
-            taken.append(chunk[self._head :] if self._head else chunk)
-            count = end - len(chunk)
-            self._head = 0
-            self._chunks.popleft()
-        return taken[0] if len(taken) == 1 and type(taken[0]) is bytes else b"".join(taken)
+        if self._body is None:
+            return b""
+        data, credit = self._body.take(count)
+        self._credit(credit)
+        return data
 
     def _credit(self, count: int) -> None:
         if count and not self._remote_ended and self._failure is None:

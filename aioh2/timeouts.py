@@ -24,6 +24,9 @@ class Limit(Enum):
     WINDOW = "window_timeout"
     BODY = "body_timeout"
 
+    # Enum's own is a Python function
+    __hash__ = object.__hash__
+
 
 class Timeouts:
     """The waits of one connection, of it or of its streams.

