@@ -18,6 +18,7 @@ from .exceptions import (
 )
 from .headers import HeaderInput, HeaderList
 from .protocol import Drained, H2Protocol, Stats
+from .scheduler import Priority
 from .server import Server, start_server, start_unix_server
 from .stream import H2Stream
 
@@ -35,6 +36,7 @@ __all__ = [
     "HeaderInput",
     "HeaderList",
     "NotSupported",
+    "Priority",
     "SendException",
     "Server",
     "SettingCodes",

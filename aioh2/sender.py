@@ -14,7 +14,7 @@ from collections.abc import Callable
 from .connection import Connection
 from .exceptions import AIOH2Exception, SendException
 from .headers import Fields
-from .scheduler import TreeScheduler
+from .scheduler import Scheduler
 from .stream import BlockedOn
 
 __all__ = ["Sender"]
@@ -64,7 +64,7 @@ class Sender:
     def __init__(
         self,
         connection: Connection,
-        scheduler: TreeScheduler,
+        scheduler: Scheduler,
         write: Callable[[], None],
         progressed: Callable[[int], None] = lambda stream_id: None,
     ) -> None:

@@ -84,7 +84,7 @@ PUBLIC = {
     },
 }
 #: Public, and promised to come; they may be missing until then.
-PLANNED = {"Priority"}
+PLANNED = set[str]()
 
 
 # --- imports -------------------------------------------------------------------------------

@@ -1,8 +1,12 @@
-"""``scheduler``: turns, shares by RFC 7540, and that no signal of a peer can do harm."""
+"""``scheduler``: turns, shares by RFC 7540, the order of RFC 9218, the ``priority`` field.
+
+And that no signal of a peer can do harm.
+"""
 
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import gc
 import inspect
 import signal
@@ -12,12 +16,13 @@ import unittest
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from fractions import Fraction
+from random import Random
 from typing import Any
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from aioh2.scheduler import TreeScheduler
+from aioh2.scheduler import Priority, Scheduler, TreeScheduler, UrgencyScheduler
 
 BOUNDED = settings(derandomize=True, database=None, deadline=None, max_examples=200)
 
@@ -49,12 +54,12 @@ def cpu_time(seconds: float) -> Iterator[None]:
         signal.signal(signal.SIGVTALRM, before)
 
 
-def turns(scheduler: TreeScheduler, count: int) -> list[int | None]:
+def turns(scheduler: Scheduler, count: int) -> list[int | None]:
     """The next ``count`` streams."""
     return [scheduler.next() for _ in range(count)]
 
 
-def drain(scheduler: TreeScheduler, most: int) -> list[int]:
+def drain(scheduler: Scheduler, most: int) -> list[int]:
     """Block each stream when it has had its turn; the streams in the order of their turns."""
     order: list[int] = []
     while len(order) <= most and (stream_id := scheduler.next()) is not None:
@@ -127,6 +132,16 @@ class TestTurns(unittest.TestCase):
             self.scheduler.ready(stream_id)
         self.scheduler.remove(1)
         self.assertEqual(turns(self.scheduler, 2), [3, 3])
+
+    def test_has_one(self) -> None:
+        self.assertFalse(self.scheduler.has_one)
+        for stream_id, expected in [(1, True), (3, False)]:
+            self.scheduler.ready(stream_id)
+            self.assertIs(self.scheduler.has_one, expected)
+        self.scheduler.reprioritize(1)
+        self.assertFalse(self.scheduler.has_one)
+        self.scheduler.blocked(1)
+        self.assertTrue(self.scheduler.has_one)
 
     def test_an_unknown_one_is_blocked_and_removed_in_peace(self) -> None:
         self.scheduler.blocked(1)
@@ -660,6 +675,626 @@ class TestAnySequence(unittest.TestCase):
     def test_with_little_room_too(self, steps: list[Any]) -> None:
         with cpu_time(0.5):
             self.run_steps(Small(), steps)
+
+
+# --- the priority field --------------------------------------------------------------------
+
+#: Field values and what they say, with the reason where it does not show.
+FIELDS: list[tuple[str, int, bool]] = [
+    ("", 3, False),
+    ("   ", 3, False),
+    ("u=0", 0, False),
+    ("u=7", 7, False),
+    ("i", 3, True),
+    ("i=?1", 3, True),
+    ("i=?0", 3, False),
+    ("u=1, i", 1, True),
+    ("i,u=1", 1, True),
+    ("  u=1 \t,\t i\t ", 1, True),
+    # integers may have a sign and zeros (RFC 8941 section 4.2.4)
+    ("u=007", 7, False),
+    ("u=-0", 0, False),
+    # out of range, or of another type
+    ("u=8, i", 3, True),
+    ("u=-1, i", 3, True),
+    ("u=999999999999999, i", 3, True),
+    ("u=1.0, i", 3, True),
+    ("u, i", 3, True),
+    ("u=?1, i", 3, True),
+    ('u="1", i', 3, True),
+    ("u=one, i", 3, True),
+    ("u=:MQ==:, i", 3, True),
+    ("u=(1), i", 3, True),
+    ("u=1, i=1", 1, False),
+    ("u=1, i=true", 1, False),
+    ('u=1, i="?1"', 1, False),
+    ("u=1, i=(?1)", 1, False),
+    # the last one of a name, whatever it is
+    ("u=1, u=5", 5, False),
+    ("u=1, i, i=?0", 1, False),
+    ("u=1, u=8", 3, False),
+    ("u=1, u", 3, False),
+    ("i=?0, i", 3, True),
+    # parameters, and members of other names
+    ("u=1;u=5;i, i;q=0.5;x", 1, True),
+    ("u=1; a=b;c=?0;  d", 1, False),
+    ("ui=2, iu, u1=2, *u=2, a-b_c.d*e=2, u=1", 1, False),
+    ('a="u=2, \\"i\\" \\\\", u=1', 1, False),
+    ("a=b/c:d!~, u=1", 1, False),
+    ("a=-1.5, b=123456789012.123, u=1", 1, False),
+    ("a=(), b=( ), c=( u=2;i ), u=1", 3, False),
+    ('a=(), b=( ), c=( 1   "i";x;y=2  z ), d=(1);e, u=1', 1, False),
+    ("a=::, u=1", 1, False),
+]
+
+#: What is no dictionary, beside the valid ``u=1``.
+NO_DICTIONARIES = [
+    *["u=1,", "u=1, ", ",u=1", "u=1,,i", "u=1 i", "u=1;", "u=1 ;a", "u=1\ti", "\tu=1", "u=1\n"],
+    *["U=1", "u=1, I", "u =1", "u= 1", "u==1", "=1", "1, u=1", "-a, u=1", "u=1, a=", "u=1;a="],
+    *["u=1, a=1.", "u=1, a=.5", "u=1, a=-", "u=1, a=1.1234", "u=1, a=1234567890123.1"],
+    *["u=1, a=" + "0" * 16, "u=1, a=--1", "u=1, a=+1", "u=1, a=?2", "u=1, a=?", "u=1, a=1e3"],
+    *['u=1, a="', 'u=1, a="\\a"', 'u=1, a="\x7f"', 'u=1, a="\xe9"', 'u=1, a="b"c', "u=1, a='b'"],
+    *["u=1, a=:b", "u=1, a=:b c:", "u=1, a=:b-:", "u=1, a=b\xe9", "u=1, a=@1", "u=1, \x00"],
+    *["u=1, a=(", "u=1, a=)", "u=1, a=(1", "u=1, a=(1,2)", "u=1, a=((1))", "u=1, a=(1\t2)"],
+    *["u=1, a=(\t1)", "u=1, a=(1\t)", "u=1, a=(1);\tb", "u=1, a=(1 ;b)"],
+    *['u=1, a=("b""c")', "u=1, a=(1;)", "u=1, a=(1) 2", "u=1, a;b=(1)", "u=1, a=\ud800"],
+]
+
+OTHER_MEMBERS = [
+    "a",
+    "u2=7",
+    "i-",
+    "*=()",
+    'x="u=0, i"',
+    "y=(u i);u=0",
+    "z=?0;i",
+    "t=i/u",
+    "b=:aQ:",
+]
+U_MEMBERS: list[tuple[str, int]] = [(f"u={n}", n) for n in range(8)]
+U_MEMBERS += [("u", 3), ("u=9", 3), ("u=2.0", 3), ("u=x", 3)]
+I_MEMBERS = [("i", True), ("i=?1", True), ("i=?0", False), ("i=1", False)]
+MEMBERS = st.lists(
+    st.tuples(
+        st.one_of(
+            st.sampled_from([(text, "", None) for text in OTHER_MEMBERS]),
+            st.sampled_from([(text, "u", value) for text, value in U_MEMBERS]),
+            st.sampled_from([(text, "i", value) for text, value in I_MEMBERS]),
+        ),
+        st.sampled_from(["", ";u=0", "; i", ";a=b;c"]),
+        st.sampled_from([",", ", ", "\t, ", " ,\t"]),
+    ),
+    max_size=12,
+)
+
+
+class TestPriority(unittest.TestCase):
+    def test_the_default_is_that_of_the_rfc(self) -> None:
+        self.assertEqual(Priority(), Priority(urgency=3, incremental=False))
+
+    def test_a_wrong_value_is_named(self) -> None:
+        for arguments, error, message in [
+            ({"urgency": 8}, ValueError, "urgency must be from 0 to 7, not 8"),
+            ({"urgency": -1}, ValueError, "urgency must be from 0 to 7, not -1"),
+            ({"urgency": True}, TypeError, "urgency must be an int from 0 to 7, not True"),
+            ({"urgency": "1"}, TypeError, "urgency must be an int from 0 to 7, not '1'"),
+            ({"urgency": 1.0}, TypeError, "urgency must be an int from 0 to 7, not 1.0"),
+            ({"incremental": 1}, TypeError, "incremental must be True or False, not 1"),
+            ({"incremental": None}, TypeError, "incremental must be True or False, not None"),
+        ]:
+            with self.subTest(arguments), self.assertRaises(error) as caught:
+                Priority(**arguments)  # type: ignore[arg-type]  # that is the point
+            self.assertEqual(str(caught.exception), message)
+
+    def test_it_cannot_be_changed(self) -> None:
+        with self.assertRaises(dataclasses.FrozenInstanceError):
+            Priority().urgency = 1  # type: ignore[misc]  # that is the point
+
+    def test_equal_ones_are_one_key(self) -> None:
+        self.assertEqual(len({Priority(1, True), Priority(1, True), Priority(1), Priority()}), 3)
+
+    def test_the_field_out(self) -> None:
+        for priority, field in [
+            (Priority(), ""),
+            (Priority(1), "u=1"),
+            (Priority(0), "u=0"),
+            (Priority(incremental=True), "i"),
+            (Priority(7, True), "u=7, i"),
+        ]:
+            with self.subTest(field):
+                self.assertEqual(str(priority), field)
+
+    def test_what_goes_out_comes_in(self) -> None:
+        for urgency in range(8):
+            for incremental in (False, True):
+                priority = Priority(urgency, incremental)
+                self.assertEqual(Priority.parse(str(priority)), priority)
+
+    def test_the_field_in(self) -> None:
+        for field, urgency, incremental in FIELDS:
+            with self.subTest(field):
+                self.assertEqual(Priority.parse(field), Priority(urgency, incremental))
+                self.assertEqual(Priority.parse(field.encode()), Priority(urgency, incremental))
+
+    def test_what_is_no_dictionary_says_nothing(self) -> None:
+        self.assertEqual(Priority.parse("u=1"), Priority(1))
+        for field in NO_DICTIONARIES:
+            with self.subTest(field):
+                self.assertEqual(Priority.parse(field), Priority())
+                octets = field.encode("utf-8", "surrogatepass")
+                self.assertEqual(Priority.parse(octets), Priority())
+
+    @BOUNDED
+    @given(MEMBERS, st.booleans())
+    def test_any_dictionary(self, members: list[Any], trailing_comma: bool) -> None:
+        field, said = "", dict[str, Any]()
+        for (text, name, value), parameters, separator in members:
+            field += (field and separator) + text + ("" if name == "" else parameters)
+            said[name] = value
+        self.assertEqual(
+            Priority.parse(field), Priority(said.get("u", 3), said.get("i", False)), field
+        )
+        if trailing_comma:
+            self.assertEqual(Priority.parse(field + ","), Priority(), field)
+
+    @BOUNDED
+    @given(st.one_of(st.binary(max_size=40), st.text(max_size=40)))
+    def test_nothing_raises(self, field: bytes | str) -> None:
+        self.assertIsInstance(Priority.parse(field), Priority)
+
+    def test_a_long_field_costs_little(self) -> None:
+        """The worst of each kind of repetition, with an end that fits and one that does not."""
+        for unit in ["a,", "u,i,", "u=1, ", ";a", " ", "a=1.5,", 'a="",', "a=(1 2),", "1 ", "a"]:
+            for start in ["", "u=", "a=(", 'a="', "a=:", "a=b;"]:
+                for end in ["", "b", ")", "!", '"']:
+                    with self.subTest((start, unit, end)), cpu_time(0.1):
+                        room = Priority.MAX_FIELD - len(start + end)
+                        Priority.parse(start + (unit * room)[:room] + end)
+
+    def test_how_long_a_field_may_be(self) -> None:
+        field = "u=1, a" + "a" * (Priority.MAX_FIELD - 6)
+        self.assertEqual(Priority.parse(field), Priority(1))
+        self.assertEqual(Priority.parse(field + "a"), Priority())
+        with cpu_time(1):
+            for _ in range(100):
+                Priority.parse(b"a," * 500_000)
+
+
+# --- the order of RFC 9218 -----------------------------------------------------------------
+
+ONE, INCREMENTAL = Priority(), Priority(incremental=True)
+URGENT, LATE = Priority(0), Priority(7)
+
+
+class Few(UrgencyScheduler):
+    """A scheduler with a limit that a test can reach in a few steps."""
+
+    SIGNALS = 3
+
+
+def ready_as(priorities: dict[int, Priority]) -> UrgencyScheduler:
+    """A scheduler with these streams, ready in that order."""
+    scheduler = UrgencyScheduler(priorities.keys())
+    for stream_id, priority in priorities.items():
+        scheduler.prioritize(stream_id, priority)
+        scheduler.ready(stream_id)
+    return scheduler
+
+
+class TestUrgency(unittest.TestCase):
+    def test_nothing_is_ready(self) -> None:
+        scheduler = UrgencyScheduler({1})
+        self.assertIsNone(scheduler.next())
+        self.assertFalse(scheduler)
+        self.assertFalse(scheduler.has_one)
+        self.assertEqual(len(scheduler), 0)
+
+    def test_the_more_urgent_first(self) -> None:
+        ids = {15 - 2 * urgency: Priority(urgency, urgency % 2 == 0) for urgency in range(8)}
+        scheduler = ready_as(ids)
+        self.assertEqual(turns(scheduler, 3), [15, 15, 15])
+        self.assertEqual(drain(scheduler, 8), [15, 13, 11, 9, 7, 5, 3, 1])
+        self.assertFalse(scheduler)
+
+    def test_a_late_urgent_one_goes_next(self) -> None:
+        scheduler = ready_as({1: ONE, 3: INCREMENTAL})
+        scheduler.next()
+        scheduler.prioritize(5, Priority(2), initial=True)
+        scheduler.ready(5)
+        self.assertEqual(turns(scheduler, 2), [5, 5])
+
+    def test_one_after_another_in_the_order_of_requests(self) -> None:
+        scheduler = ready_as({7: ONE, 3: ONE, 5: ONE, 1: ONE})
+        self.assertEqual(turns(scheduler, 3), [1, 1, 1])
+        self.assertEqual(drain(scheduler, 4), [1, 3, 5, 7])
+
+    def test_an_earlier_request_goes_on_when_it_is_ready_again(self) -> None:
+        scheduler = ready_as({1: ONE, 3: ONE})
+        scheduler.blocked(1)
+        self.assertEqual(turns(scheduler, 2), [3, 3])
+        scheduler.ready(1)
+        self.assertEqual(turns(scheduler, 2), [1, 1])
+
+    def test_incremental_ones_in_turn(self) -> None:
+        scheduler = ready_as({5: INCREMENTAL, 1: INCREMENTAL, 3: INCREMENTAL})
+        self.assertEqual(turns(scheduler, 7), [5, 1, 3, 5, 1, 3, 5])
+
+    def test_who_blocks_and_is_ready_again_does_not_overtake(self) -> None:
+        scheduler = ready_as({1: INCREMENTAL, 3: INCREMENTAL, 5: INCREMENTAL})
+        counts = Counter[int | None]()
+        for _ in range(300):
+            counts[stream_id := scheduler.next()] += 1
+            if stream_id == 1:
+                scheduler.blocked(1)
+                scheduler.ready(1)
+        self.assertEqual(counts, {1: 100, 3: 100, 5: 100})
+
+    def test_ready_twice_is_one_turn(self) -> None:
+        scheduler = ready_as({1: INCREMENTAL, 3: INCREMENTAL, 5: LATE})
+        for stream_id in (1, 5):
+            scheduler.ready(stream_id)
+        self.assertEqual(turns(scheduler, 4), [1, 3, 1, 3])
+        self.assertEqual(drain(scheduler, 4), [1, 3, 5])
+
+    def test_one_of_the_others_takes_its_turn_among_incremental_ones(self) -> None:
+        scheduler = ready_as({1: ONE, 3: INCREMENTAL, 5: ONE, 7: INCREMENTAL})
+        self.assertEqual(turns(scheduler, 6), [1, 3, 7, 1, 3, 7])
+        scheduler.blocked(1)
+        self.assertEqual(turns(scheduler, 6), [5, 3, 7, 5, 3, 7])
+        scheduler.blocked(5)
+        self.assertEqual(turns(scheduler, 4), [3, 7, 3, 7])
+        scheduler.ready(1)
+        self.assertEqual(turns(scheduler, 3), [3, 7, 1])
+
+    def test_without_a_signal_it_is_the_default(self) -> None:
+        scheduler = ready_as({3: Priority(2), 5: Priority(4)})
+        scheduler.ready(7)
+        scheduler.ready(1)
+        self.assertEqual(drain(scheduler, 4), [3, 1, 7, 5])
+
+    def test_has_one(self) -> None:
+        for priorities, expected in [
+            ({1: ONE}, True),
+            ({1: INCREMENTAL}, True),
+            ({1: ONE, 3: ONE}, True),
+            ({1: URGENT, 3: INCREMENTAL, 5: INCREMENTAL}, True),
+            ({1: INCREMENTAL, 3: INCREMENTAL}, False),
+            ({1: ONE, 3: INCREMENTAL}, False),
+        ]:
+            with self.subTest(priorities):
+                scheduler = ready_as(priorities)
+                self.assertIs(scheduler.has_one, expected)
+                self.assertIs(len({*turns(scheduler, 4)}) == 1, expected)
+
+    def test_an_unknown_one_is_blocked_and_removed_in_peace(self) -> None:
+        scheduler = UrgencyScheduler(())
+        scheduler.blocked(1)
+        scheduler.remove(1)
+        self.assertEqual(len(scheduler), 0)
+
+    def test_a_removed_one_is_forgotten(self) -> None:
+        scheduler = ready_as({1: URGENT, 3: LATE})
+        scheduler.remove(1)
+        self.assertEqual(len(scheduler), 1)
+        scheduler.ready(1)
+        scheduler.prioritize(5, Priority(2))
+        scheduler.ready(5)
+        self.assertEqual(drain(scheduler, 3), [5, 1, 3])
+
+
+class TestUrgencySignals(unittest.TestCase):
+    def test_a_ready_one_moves_at_once(self) -> None:
+        scheduler = ready_as({1: ONE, 3: ONE, 5: INCREMENTAL})
+        scheduler.prioritize(3, URGENT)
+        self.assertEqual(turns(scheduler, 2), [3, 3])
+        scheduler.prioritize(3, LATE)
+        self.assertEqual(turns(scheduler, 2), [1, 5])
+        scheduler.prioritize(1, INCREMENTAL)
+        self.assertEqual(turns(scheduler, 3), [5, 1, 5])
+        self.assertEqual(sorted(drain(scheduler, 3)), [1, 3, 5])
+
+    def test_the_same_again_changes_no_turn(self) -> None:
+        scheduler = ready_as({1: INCREMENTAL, 3: INCREMENTAL, 5: INCREMENTAL})
+        scheduler.next()
+        scheduler.prioritize(3, INCREMENTAL)
+        self.assertEqual(turns(scheduler, 3), [3, 5, 1])
+
+    def test_a_blocked_one_is_ready_with_the_last_signal(self) -> None:
+        scheduler = ready_as({1: ONE, 3: ONE})
+        scheduler.blocked(3)
+        scheduler.prioritize(3, LATE)
+        scheduler.prioritize(3, URGENT)
+        self.assertEqual(scheduler.next(), 1)
+        scheduler.ready(3)
+        self.assertEqual(scheduler.next(), 3)
+
+    def test_the_request_does_not_undo_what_came_before_it(self) -> None:
+        """Section 7: a PRIORITY_UPDATE that overtook the request is the newer of the two."""
+        for before in (URGENT, ONE):
+            with self.subTest(before):
+                scheduler = UrgencyScheduler(())
+                scheduler.prioritize(1, before)
+                scheduler.prioritize(1, LATE, initial=True)
+                scheduler.prioritize(3, Priority(4), initial=True)
+                for stream_id in (1, 3):
+                    scheduler.ready(stream_id)
+                self.assertEqual(scheduler.next(), 1)
+
+    def test_what_comes_after_the_request_counts(self) -> None:
+        scheduler = UrgencyScheduler({1, 3})
+        scheduler.prioritize(1, URGENT, initial=True)
+        scheduler.prioritize(1, LATE)
+        for stream_id in (1, 3):
+            scheduler.ready(stream_id)
+        self.assertEqual(scheduler.next(), 3)
+
+
+class TestEarlySignals(unittest.TestCase):
+    """Signals for streams that are not open (section 7): of use, and bounded."""
+
+    def urgent(self, scheduler: UrgencyScheduler, ids: Iterable[int]) -> list[int]:
+        """Which of these streams are known to be urgent."""
+        for stream_id in ids:
+            scheduler.ready(stream_id)
+        scheduler.prioritize(99, Priority(1), initial=True)
+        scheduler.ready(99)
+        order = drain(scheduler, 20)
+        return order[: order.index(99)]
+
+    def test_the_oldest_is_forgotten(self) -> None:
+        scheduler = Few(())
+        for stream_id in (1, 3, 5, 7, 9):
+            scheduler.prioritize(stream_id, URGENT)
+        self.assertEqual(len(scheduler), Few.SIGNALS)
+        self.assertEqual(self.urgent(scheduler, (1, 3, 5, 7, 9)), [5, 7, 9])
+
+    def test_a_second_signal_makes_it_the_newest(self) -> None:
+        scheduler = Few(())
+        for stream_id in (1, 3, 5, 1, 7):
+            scheduler.prioritize(stream_id, URGENT)
+        self.assertEqual(self.urgent(scheduler, (1, 3, 5, 7)), [1, 5, 7])
+
+    def test_those_of_open_streams_are_not_counted(self) -> None:
+        open_streams = {1, 3, 5, 7, 9, 11}
+        scheduler = Few(open_streams)
+        for stream_id in (101, 103, 105, *sorted(open_streams)):
+            scheduler.prioritize(stream_id, URGENT)
+        self.assertEqual(self.urgent(scheduler, (101, *open_streams)), [1, 3, 5, 7, 9, 11, 101])
+
+    def test_a_stream_that_has_opened_keeps_its_signal(self) -> None:
+        """Whether or not its request had a field, and before it has anything to send."""
+        open_streams = set[int]()
+        scheduler = Few(open_streams)
+        scheduler.prioritize(1, URGENT)
+        scheduler.prioritize(3, URGENT)
+        open_streams |= {1, 3}
+        scheduler.prioritize(3, LATE, initial=True)
+        for stream_id in range(101, 201, 2):
+            scheduler.prioritize(stream_id, LATE)
+        self.assertEqual(len(scheduler), 2 + Few.SIGNALS)
+        self.assertEqual(self.urgent(scheduler, (1, 3)), [1, 3])
+
+    def test_a_request_with_a_field_opens_its_stream(self) -> None:
+        scheduler = Few(())
+        scheduler.prioritize(1, URGENT, initial=True)
+        for stream_id in range(101, 201, 2):
+            scheduler.prioritize(stream_id, LATE)
+        scheduler.prioritize(1, Priority(0, True))
+        self.assertEqual(len(scheduler), 1 + Few.SIGNALS)
+        self.assertEqual(self.urgent(scheduler, (1, 101)), [1])
+
+    def test_an_early_one_that_is_confirmed_is_not_counted_any_more(self) -> None:
+        open_streams = set[int]()
+        scheduler = Few(open_streams)
+        for stream_id in (3, 1):
+            scheduler.prioritize(stream_id, URGENT)
+        open_streams.add(1)
+        scheduler.prioritize(1, URGENT)
+        for stream_id in (5, 7):
+            scheduler.prioritize(stream_id, URGENT)
+        self.assertEqual(self.urgent(scheduler, (1, 3, 5, 7)), [1, 3, 5, 7])
+
+    def test_who_closes_makes_room(self) -> None:
+        open_streams = {1}
+        scheduler = Few(open_streams)
+        for stream_id in (1, 3, 5):
+            scheduler.prioritize(stream_id, URGENT)
+        for stream_id in (1, 3):
+            scheduler.remove(stream_id)
+        for stream_id in (7, 9):
+            scheduler.prioritize(stream_id, URGENT)
+        self.assertEqual(self.urgent(scheduler, (1, 3, 5, 7, 9)), [5, 7, 9])
+
+    def test_ten_thousand_do_not_pile_up(self) -> None:
+        open_streams = {*range(1, 101, 2)}
+        scheduler = UrgencyScheduler(open_streams)
+        for stream_id in open_streams:
+            scheduler.prioritize(stream_id, URGENT, initial=True)
+        for stream_id in range(1_001, 21_001, 2):
+            scheduler.prioritize(stream_id, Priority(stream_id % 8, stream_id % 3 == 0))
+            scheduler.prioritize(stream_id - 2, LATE)
+            held = [len(thing) for thing in vars(scheduler).values() if hasattr(thing, "__len__")]
+            self.assertLessEqual(max(held), 50 + 100)
+        self.assertEqual(self.urgent(scheduler, range(1, 21, 2)), [*range(1, 21, 2)])
+        for stream_id in (99, *range(1, 21_001, 2)):
+            scheduler.remove(stream_id)
+        open_streams.clear()
+        self.assertEqual([*filter(None, vars(scheduler).values())], [])
+
+
+class Counted(int):
+    """A stream id that counts how often it is compared or looked up."""
+
+    count = 0
+
+    def __hash__(self) -> int:
+        Counted.count += 1
+        return int.__hash__(self)
+
+    def __lt__(self, other: int) -> bool:
+        Counted.count += 1
+        return int.__lt__(self, other)
+
+    def __gt__(self, other: int) -> bool:
+        Counted.count += 1
+        return int.__gt__(self, other)
+
+
+class TestCost(unittest.TestCase):
+    def most(self, streams: int, priorities: list[Priority]) -> int:
+        """The most that any step takes while ``streams`` come, are served, and go."""
+        ids = [Counted(2 * n + 1) for n in range(streams)]
+        scheduler, most = UrgencyScheduler({*ids}), 0
+
+        def step(call: Any, *arguments: Any) -> Any:
+            nonlocal most
+            before = Counted.count
+            result = call(*arguments)
+            most = max(most, Counted.count - before)
+            return result
+
+        for n, stream_id in enumerate(ids):
+            step(scheduler.prioritize, stream_id, priorities[n % len(priorities)])
+        # from the last to the first is the order that costs most
+        for stream_id in reversed(ids):
+            step(scheduler.ready, stream_id)
+        for stream_id in ids[::7]:
+            step(scheduler.blocked, stream_id)
+            step(scheduler.prioritize, stream_id, priorities[-1])
+            step(scheduler.ready, stream_id)
+        for stream_id in ids[1::7]:
+            step(scheduler.prioritize, stream_id, Priority(1, priorities[0].incremental))
+        for stream_id in ids[2::7]:
+            step(scheduler.remove, stream_id)
+        while (served := step(scheduler.next)) is not None:
+            self.assertIn(step(lambda: scheduler.has_one), (False, True))
+            step(scheduler.blocked, served)
+        return most
+
+    def test_of_a_step_with_many_streams(self) -> None:
+        for name, priorities in {
+            "one after another": [ONE],
+            "in turn": [INCREMENTAL],
+            "of every kind": [Priority(n % 8, n % 3 == 0) for n in range(24)],
+        }.items():
+            with self.subTest(name):
+                few, many = self.most(100, priorities), self.most(10_000, priorities)
+                # a hundred times as many are seven levels more in the heap of those in order,
+                # with two comparisons and one look-up a level
+                levels = 0 if name == "in turn" else 7
+                self.assertLessEqual(many, few + 3 * levels + 5)
+
+
+# --- any sequence --------------------------------------------------------------------------
+
+PRIORITIES = st.builds(Priority, st.sampled_from([0, 3, 4]), st.booleans())
+URGENCY_STEPS = st.lists(
+    st.one_of(
+        st.tuples(st.sampled_from(["ready", "blocked", "remove", "next"]), IDS),
+        st.tuples(PRIORITIES, IDS),
+    ),
+    max_size=60,
+)
+
+
+class Model:
+    """The order of RFC 9218, by looking at everything each time."""
+
+    def __init__(self) -> None:
+        self.priorities: dict[int, Priority] = {}
+        # Who waits for a turn, with the time of the last one; 0 is for those that go in order.
+        self.waiting: dict[int, dict[int, int]] = {}
+        self.ready = dict[int, Priority]()
+        self.time = 0
+
+    def key(self, stream_id: int) -> int:
+        return stream_id if self.ready[stream_id].incremental else 0
+
+    def apply(self, name: str, stream_id: int) -> None:
+        if name == "ready":
+            self.place(stream_id, self.priorities.get(stream_id, ONE))
+        else:
+            self.place(stream_id, None)
+            if name == "remove":
+                self.priorities.pop(stream_id, None)
+
+    def place(self, stream_id: int, priority: Priority | None) -> None:
+        if self.ready.get(stream_id) == priority:
+            return
+        self.ready.pop(stream_id, None)
+        if priority is not None:
+            self.ready[stream_id] = priority
+        for urgency in range(8):
+            keys = {self.key(n) for n, p in self.ready.items() if p.urgency == urgency}
+            before = self.waiting.get(urgency, {})
+            self.waiting[urgency] = {key: before.get(key, self.time) for key in keys}
+        self.time += 1
+
+    def prioritize(self, stream_id: int, priority: Priority) -> None:
+        self.priorities[stream_id] = priority
+        if stream_id in self.ready:
+            self.place(stream_id, priority)
+
+    def next(self) -> int | None:
+        if not self.ready:
+            return None
+        urgency = min(priority.urgency for priority in self.ready.values())
+        level = self.waiting[urgency]
+        key = min(level, key=level.__getitem__)
+        level[key] = self.time
+        self.time += 1
+        return key or min(
+            stream_id
+            for stream_id, priority in self.ready.items()
+            if priority == Priority(urgency, False)
+        )
+
+
+class TestAnyOrder(unittest.TestCase):
+    @BOUNDED
+    @given(URGENCY_STEPS)
+    def test_as_the_model_says_and_nothing_is_left(self, steps: list[Any]) -> None:
+        scheduler, model = UrgencyScheduler(range(1, 4)), Model()
+        for what, stream_id in steps:
+            if isinstance(what, Priority):
+                scheduler.prioritize(stream_id, what)
+                model.prioritize(stream_id, what)
+            elif what == "next":
+                self.assertEqual(scheduler.next(), model.next())
+            else:
+                getattr(scheduler, what)(stream_id)
+                model.apply(what, stream_id)
+            self.assertIs(bool(scheduler), bool(model.ready))
+            self.assertEqual(len(scheduler), len({*model.ready, *model.priorities}))
+        for stream_id in drain(scheduler, 6):
+            self.assertEqual(stream_id, model.next())
+            model.apply("blocked", stream_id)
+        self.assertEqual(model.ready, {})
+        for stream_id in range(1, 7):
+            scheduler.remove(stream_id)
+        self.assertEqual([*filter(None, vars(scheduler).values())], [range(1, 4)])
+
+    @BOUNDED
+    @given(st.lists(st.tuples(st.booleans(), st.integers(1, 40)), max_size=150))
+    def test_the_lowest_of_many_wherever_they_leave(self, steps: list[tuple[bool, int]]) -> None:
+        scheduler, ready = UrgencyScheduler(()), set[int]()
+        for comes, stream_id in steps:
+            (scheduler.ready if comes else scheduler.blocked)(stream_id)
+            (ready.add if comes else ready.discard)(stream_id)
+            self.assertEqual(scheduler.next(), min(ready, default=None))
+        self.assertEqual(drain(scheduler, 40), sorted(ready))
+
+    def test_the_lowest_of_a_thousand(self) -> None:
+        """Enough for who fills a gap to belong above it, below it, and in it."""
+        random, ids = Random(9218), [*range(1, 2_001, 2)]
+        for _ in range(5):
+            scheduler = UrgencyScheduler(())
+            for stream_id in random.sample(ids, len(ids)):
+                scheduler.ready(stream_id)
+            gone = {*random.sample(ids, 700)}
+            for stream_id in gone:
+                scheduler.blocked(stream_id)
+            self.assertEqual(drain(scheduler, 1_000), [n for n in ids if n not in gone])
 
 
 if __name__ == "__main__":
