@@ -15,6 +15,7 @@ __all__ = ["Config"]
 
 _MAX_31: Final = 2**31 - 1
 _MAX_32: Final = 2**32 - 1
+_GIBI: Final = 2**30
 _CENTURY: Final = 100 * 365 * 86_400
 _ENCODINGS: Final = {"utf-8", "ascii", "iso8859-1"}
 
@@ -31,6 +32,14 @@ def _integer(low: int, high: int) -> Callable[[str, object], None]:
             raise ValueError(f"{name} must be from {low} to {high}, not {value}")
 
     return check
+
+
+def _optional(check: Callable[[str, object], None]) -> Callable[[str, object], None]:
+    def check_unless_none(name: str, value: object) -> None:
+        if value is not None:
+            check(name, value)
+
+    return check_unless_none
 
 
 def _seconds(*, optional: bool, zero: bool = False) -> Callable[[str, object], None]:
@@ -90,6 +99,11 @@ class Config:
 
     #: Receive window of a stream, in bytes. 256 KiB keeps 20 ms round trips at 100 Mbit/s busy.
     initial_window_size: int = 262_144
+    #: What a stream's receive window may grow to, in bytes, where its reader waits for the peer
+    #: and the round trip is too long for it; None: it does not grow. All streams together grow by
+    #: at most ``connection_window_size``. Off: most paths are shorter, and unread data costs
+    #: memory. At most 1 GiB, the largest window of TCP.
+    max_window_size: int | None = None
     #: Receive window of the connection, in bytes. Credit for it goes back on receipt, so it only
     #: bounds what is in flight: 16 MiB lets 64 streams fill their own windows at once.
     connection_window_size: int = 16_777_216
@@ -145,6 +159,11 @@ class Config:
     def __post_init__(self) -> None:
         for name, check in _CHECKS.items():
             check(name, getattr(self, name))
+        if self.max_window_size is not None and self.max_window_size < self.initial_window_size:
+            raise ValueError(
+                f"max_window_size must be at least initial_window_size "
+                f"({self.initial_window_size}), not {self.max_window_size}"
+            )
 
     @classmethod
     def of(cls, config: Config | None, options: Mapping[str, Any]) -> Config:
@@ -171,6 +190,7 @@ _CHECKS: Final[dict[str, Callable[[str, object], None]]] = {
     "enable_push": _boolean,
     "enable_connect_protocol": _boolean,
     "initial_window_size": _integer(0, _MAX_31),
+    "max_window_size": _optional(_integer(0, _GIBI)),
     "connection_window_size": _integer(65_535, _MAX_31),
     "max_frame_size": _integer(16_384, 2**24 - 1),
     "max_header_list_size": _integer(0, _MAX_32),
