@@ -383,6 +383,9 @@ class Driver(asyncio.Protocol):
         if self._peer_ready:
             return
         self._peer_ready = True
+        if self._growth is not None and self._pings is not None:
+            # before bodies come: the ACK would queue behind them, and the path seem longer
+            self._pings.path_rtt()
         if self._open_timer is not None:
             self._open_timer.cancel()
         if self._opened is not None and not self._opened.done():
