@@ -27,11 +27,11 @@ class ReceiveWindow:
         self._unread = 0
         # Consumed, and not yet given back.
         self._owed = 0
-        #: What of the size SETTINGS do not tell the peer, in bytes; the others are for Growth too.
+        #: What of the size was given beyond what SETTINGS say, in bytes; Growth counts it.
         self.grown = 0
-        #: Whether a reader has waited for the peer since credit was given.
+        #: Whether a reader has waited for the peer since the latest credit; Growth asks and clears.
         self.starved = False
-        #: When that was; None: not yet, or nobody asked.
+        #: When that credit was given; None: not yet, or windows do not grow.
         self.credited_at: float | None = None
 
     @property
