@@ -24,22 +24,18 @@ def _wrong_type(name: str, value: object, wanted: str) -> TypeError:
     return TypeError(f"{name} must be {wanted}, not {value!r}")
 
 
-def _integer(low: int, high: int) -> Callable[[str, object], None]:
+def _integer(low: int, high: int, *, optional: bool = False) -> Callable[[str, object], None]:
+    wanted = f"from {low} to {high}" + (", or None" if optional else "")
+
     def check(name: str, value: object) -> None:
+        if value is None and optional:
+            return
         if isinstance(value, bool) or not isinstance(value, int):
-            raise _wrong_type(name, value, f"an int from {low} to {high}")
+            raise _wrong_type(name, value, f"an int {wanted}")
         if not low <= value <= high:
-            raise ValueError(f"{name} must be from {low} to {high}, not {value}")
+            raise ValueError(f"{name} must be {wanted}, not {value}")
 
     return check
-
-
-def _optional(check: Callable[[str, object], None]) -> Callable[[str, object], None]:
-    def check_unless_none(name: str, value: object) -> None:
-        if value is not None:
-            check(name, value)
-
-    return check_unless_none
 
 
 def _seconds(*, optional: bool, zero: bool = False) -> Callable[[str, object], None]:
@@ -190,7 +186,7 @@ _CHECKS: Final[dict[str, Callable[[str, object], None]]] = {
     "enable_push": _boolean,
     "enable_connect_protocol": _boolean,
     "initial_window_size": _integer(0, _MAX_31),
-    "max_window_size": _optional(_integer(0, _GIBI)),
+    "max_window_size": _integer(0, _GIBI, optional=True),
     "connection_window_size": _integer(65_535, _MAX_31),
     "max_frame_size": _integer(16_384, 2**24 - 1),
     "max_header_list_size": _integer(0, _MAX_32),
