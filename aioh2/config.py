@@ -15,6 +15,7 @@ __all__ = ["Config"]
 
 _MAX_31: Final = 2**31 - 1
 _MAX_32: Final = 2**32 - 1
+_GIBI: Final = 2**30
 _CENTURY: Final = 100 * 365 * 86_400
 _ENCODINGS: Final = {"utf-8", "ascii", "iso8859-1"}
 
@@ -23,12 +24,16 @@ def _wrong_type(name: str, value: object, wanted: str) -> TypeError:
     return TypeError(f"{name} must be {wanted}, not {value!r}")
 
 
-def _integer(low: int, high: int) -> Callable[[str, object], None]:
+def _integer(low: int, high: int, *, optional: bool = False) -> Callable[[str, object], None]:
+    wanted = f"from {low} to {high}" + (", or None" if optional else "")
+
     def check(name: str, value: object) -> None:
+        if value is None and optional:
+            return
         if isinstance(value, bool) or not isinstance(value, int):
-            raise _wrong_type(name, value, f"an int from {low} to {high}")
+            raise _wrong_type(name, value, f"an int {wanted}")
         if not low <= value <= high:
-            raise ValueError(f"{name} must be from {low} to {high}, not {value}")
+            raise ValueError(f"{name} must be {wanted}, not {value}")
 
     return check
 
@@ -90,6 +95,11 @@ class Config:
 
     #: Receive window of a stream, in bytes. 256 KiB keeps 20 ms round trips at 100 Mbit/s busy.
     initial_window_size: int = 262_144
+    #: What a stream's receive window may grow to, in bytes, where its reader waits for the peer
+    #: and the round trip is too long for it; None: it does not grow. All streams together grow by
+    #: at most ``connection_window_size``. Off: most paths are shorter, and unread data costs
+    #: memory. At most 1 GiB, the largest window of TCP.
+    max_window_size: int | None = None
     #: Receive window of the connection, in bytes. Credit for it goes back on receipt, so it only
     #: bounds what is in flight: 16 MiB lets 64 streams fill their own windows at once.
     connection_window_size: int = 16_777_216
@@ -145,6 +155,11 @@ class Config:
     def __post_init__(self) -> None:
         for name, check in _CHECKS.items():
             check(name, getattr(self, name))
+        if self.max_window_size is not None and self.max_window_size < self.initial_window_size:
+            raise ValueError(
+                f"max_window_size must be at least initial_window_size "
+                f"({self.initial_window_size}), not {self.max_window_size}"
+            )
 
     @classmethod
     def of(cls, config: Config | None, options: Mapping[str, Any]) -> Config:
@@ -171,6 +186,7 @@ _CHECKS: Final[dict[str, Callable[[str, object], None]]] = {
     "enable_push": _boolean,
     "enable_connect_protocol": _boolean,
     "initial_window_size": _integer(0, _MAX_31),
+    "max_window_size": _integer(0, _GIBI, optional=True),
     "connection_window_size": _integer(65_535, _MAX_31),
     "max_frame_size": _integer(16_384, 2**24 - 1),
     "max_header_list_size": _integer(0, _MAX_32),

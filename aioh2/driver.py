@@ -32,7 +32,7 @@ from .exceptions import (
     StreamReset,
     describe_code,
 )
-from .flow import ReceiveWindow
+from .flow import Growth, ReceiveWindow
 from .handlers import ConnectionHandler, StreamHandlers
 from .headers import Fields, HeaderInput, HeaderList, Kind, decode, encode, prepare
 from .pings import Pings
@@ -120,6 +120,10 @@ class Driver(asyncio.Protocol):
         self._sender = Sender(self._conn, self._scheduler, self._flush, self._body_framed)
         # Credit for the connection goes back on receipt.
         self._window = ReceiveWindow(self.config.connection_window_size)
+        # How windows of streams grow; None: they do not.
+        self._growth: Growth | None = None
+        if self.config.max_window_size is not None:
+            self._growth = Growth(self.config.max_window_size, self.config.connection_window_size)
 
         # Streams that are open, and those that have ended and can still be read, oldest first.
         self._streams: dict[int, H2Stream] = {}
@@ -380,6 +384,9 @@ class Driver(asyncio.Protocol):
         if self._peer_ready:
             return
         self._peer_ready = True
+        if self._growth is not None and self._pings is not None:
+            # before bodies come: the ACK would queue behind them, and the path seem longer
+            self._pings.path_rtt()
         if self._open_timer is not None:
             self._open_timer.cancel()
         if self._opened is not None and not self._opened.done():
@@ -555,10 +562,17 @@ class Driver(asyncio.Protocol):
         """Whether anything waits to be framed."""
         return self._sender.has_queued(stream_id)
 
-    def credit(self, stream_id: int, count: int) -> None:
-        """Give window back to the peer."""
+    def credit(self, stream_id: int, count: int, window: ReceiveWindow) -> None:
+        """Give window back to the peer, and more where it is to grow."""
+        if self._growth is not None:
+            count += self._grow(self._growth, window)
         self._conn.credit(count, stream_id)
         self._flush_soon()
+
+    def _grow(self, growth: Growth, window: ReceiveWindow) -> int:
+        assert self._pings is not None
+        rtt = self._pings.path_rtt() if growth.may_grow(window) else None
+        return growth.credited(window, self._now(), rtt)
 
     def body_waits(self, stream_id: int, waits: bool) -> None:
         """A reader begins, or ends, to wait for body bytes."""
@@ -744,6 +758,8 @@ class Driver(asyncio.Protocol):
     def _retire(self, stream: H2Stream, *, aborted: bool) -> None:
         self._sender.drop(stream.id, stream.failure)
         self._watchdog.forget(stream.id)
+        if self._growth is not None:
+            self._growth.ended(stream.window)
         for tally in self._tallies:
             tally.ended(stream.id, aborted=aborted)
         if stream.id in self._inbound:
@@ -764,7 +780,9 @@ class Driver(asyncio.Protocol):
     def _forget_oldest(self) -> None:
         self._forgetting = False
         while len(self._ended) > self.config.concurrency:
-            del self._ended[next(iter(self._ended))]
+            stream = self._ended.pop(next(iter(self._ended)))
+            if self._growth is not None:
+                self._growth.forgotten(stream.window)
 
     def _hold(self, stream: H2Stream) -> None:
         """Keep the stream's place under our limit while somebody works for it."""

@@ -9,6 +9,9 @@ from enum import Enum
 
 __all__ = ["Health", "Verdict"]
 
+# Seconds for which a measured round trip stands: paths change seldom, and a PING costs both sides.
+_FRESH = 10
+
 
 class Verdict(Enum):
     """What the keepalive timer is to do when it fires."""
@@ -36,6 +39,10 @@ class Health:
         self._probe: float | None = None
         #: The latest round-trip time in seconds; None before the first.
         self.rtt: float | None = None
+        #: The shortest: what the path needs, where others had to queue behind data.
+        self.shortest_rtt: float | None = None
+        # When the latest was measured.
+        self._measured = now
 
     def received(self, now: float) -> None:
         """Note that bytes have arrived."""
@@ -58,8 +65,14 @@ class Health:
         sent = self._open.pop(payload, None)
         if sent is None:
             return None
-        self.rtt = now - sent
-        return self.rtt
+        self.rtt = rtt = now - sent
+        self.shortest_rtt = rtt if self.shortest_rtt is None else min(rtt, self.shortest_rtt)
+        self._measured = now
+        return rtt
+
+    def is_measure_due(self, now: float) -> bool:
+        """Whether the path's round trip is unknown or was measured long ago, and no PING asks."""
+        return not self._open and (self.rtt is None or now - self._measured >= _FRESH)
 
     def ping_forgotten(self, payload: bytes) -> None:
         """Nobody waits for this PING any more."""

@@ -70,6 +70,15 @@ class Pings:
         self._send(payload)
         return payload
 
+    def path_rtt(self) -> float | None:
+        """Return the path's round-trip time in seconds, and see that it is measured now and then.
+
+        It is the shortest of all; None before the first.
+        """
+        if self._health.is_measure_due(self._loop.time()):
+            self.start()
+        return self._health.shortest_rtt
+
     async def ping(self) -> float:
         """Send a PING and return its round-trip time in seconds."""
         future: asyncio.Future[float] = self._loop.create_future()

@@ -273,6 +273,10 @@ class H2Protocol(Driver):
                 raise ValueError(f"setting {code} cannot be {value}")
         if not self.client_side and settings.get(SettingCodes.ENABLE_PUSH):
             raise ValueError("a server cannot set ENABLE_PUSH (RFC 9113 section 6.5.2)")
+        if SettingCodes.INITIAL_WINDOW_SIZE in settings:
+            # with what streams have grown by, it must not exceed what a window may be
+            size = int(settings[SettingCodes.INITIAL_WINDOW_SIZE])
+            dataclasses.replace(self.config, initial_window_size=size)
         # raises for values out of range, before anything changes
         Settings(client=self.client_side, initial_values=cast(Any, dict(settings)))
         self._conn.update_settings(dict(settings))

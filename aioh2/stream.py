@@ -66,8 +66,8 @@ class Owner(Protocol):
     def has_queued(self, stream_id: int) -> bool:
         """Whether anything waits to be framed."""
 
-    def credit(self, stream_id: int, count: int) -> None:
-        """Give ``count`` bytes of window back to the peer."""
+    def credit(self, stream_id: int, count: int, window: ReceiveWindow) -> None:
+        """Give ``count`` bytes of ``window`` back to the peer."""
 
     def body_waits(self, stream_id: int, waits: bool) -> None:
         """A reader begins, or ends, to wait for body bytes."""
@@ -429,6 +429,11 @@ class H2Stream:
         """Body bytes that nobody has taken."""
         return 0 if self._body is None else self._body.buffered
 
+    @property
+    def window(self) -> ReceiveWindow:
+        """The peer's credit."""
+        return self._window
+
     def stop_upload(self) -> bool:
         """End a request that nobody reads any more, after a complete response.
 
@@ -534,6 +539,7 @@ class H2Stream:
         future = asyncio.get_running_loop().create_future()
         self._waiters.setdefault(what, []).append(future)
         if what is _Wait.BODY:
+            self._window.starved = True
             self._owner.body_waits(self.id, True)
         try:
             await future
@@ -616,4 +622,4 @@ class H2Stream:
 
     def _credit(self, count: int) -> None:
         if count and not self._remote_ended and self._failure is None:
-            self._owner.credit(self.id, count)
+            self._owner.credit(self.id, count, self._window)

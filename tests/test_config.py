@@ -15,6 +15,7 @@ DEFAULTS: dict[str, Any] = {
     "concurrency": 100,
     "functional_timeout": 2,
     "initial_window_size": 262_144,
+    "max_window_size": None,
     "connection_window_size": 16_777_216,
     "max_frame_size": 16_384,
     "max_header_list_size": 65_536,
@@ -46,6 +47,8 @@ INTEGERS = {
     "max_header_list_size": (0, 2**32 - 1),
     "header_table_size": (0, 2**32 - 1),
 }
+#: Those that may be None too.
+OPTIONAL_INTEGERS = {"max_window_size": (0, 2**30)}
 #: Name: whether None is allowed, whether 0 is.
 SECONDS = {
     "functional_timeout": (False, False),
@@ -102,7 +105,7 @@ class TestDefaults(unittest.TestCase):
         self.assertEqual(sorted(DEFAULTS.keys() - names), [])
 
     def test_every_option_is_tested_below(self) -> None:
-        rows = [*INTEGERS, *SECONDS, *BOOLEANS, *ENCODINGS]
+        rows = [*INTEGERS, *OPTIONAL_INTEGERS, *SECONDS, *BOOLEANS, *ENCODINGS]
         self.assertEqual(sorted(rows), sorted(field.name for field in dataclasses.fields(Config)))
 
 
@@ -142,6 +145,39 @@ class TestIntegers(ConfigCase):
         for name, (low, high) in INTEGERS.items():
             for value in NOT_INTEGERS:
                 self.assert_refused(TypeError, name, value, f"an int from {low} to {high}")
+
+
+class TestOptionalIntegers(ConfigCase):
+    def test_none(self) -> None:
+        for name in OPTIONAL_INTEGERS:
+            self.assert_kept(name, None)
+
+    def test_beyond_the_edges(self) -> None:
+        for name, (low, high) in OPTIONAL_INTEGERS.items():
+            for value in (low - 1, high + 1, 10**400):
+                self.assert_refused(ValueError, name, value, f"from {low} to {high}")
+
+    def test_wrong_types(self) -> None:
+        for name, (low, high) in OPTIONAL_INTEGERS.items():
+            for value in NOT_INTEGERS:
+                if value is not None:
+                    self.assert_refused(TypeError, name, value, f"from {low} to {high}, or None")
+
+
+class TestMaxWindowSize(ConfigCase):
+    def test_it_is_no_smaller_than_a_window_is_at_first(self) -> None:
+        self.assert_kept("max_window_size", 262_144)
+        self.assert_kept("max_window_size", 2**30)
+        for value in (0, 262_143):
+            self.assert_refused(
+                ValueError, "max_window_size", value, "at least initial_window_size (262144)"
+            )
+        self.assertEqual(Config(initial_window_size=0, max_window_size=0).max_window_size, 0)
+
+    def test_a_window_that_is_larger_at_first(self) -> None:
+        config = Config(max_window_size=300_000)
+        with self.assertRaisesRegex(ValueError, r"initial_window_size \(300001\), not 300000"):
+            dataclasses.replace(config, initial_window_size=300_001)
 
 
 class TestSeconds(ConfigCase):

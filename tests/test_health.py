@@ -73,6 +73,27 @@ class TestPings(unittest.TestCase):
         self.assertIsNone(health.ping_acked(payload, START + 2))
         self.assertEqual(health.rtt, 1)
 
+    def test_the_shortest(self) -> None:
+        health = watched()
+        self.assertIsNone(health.shortest_rtt)
+        for rtt, shortest in [(0.5, 0.5), (0.25, 0.25), (2, 0.25)]:
+            health.ping_acked(health.ping_sent(START), START + rtt)
+            self.assertEqual((health.rtt, health.shortest_rtt), (rtt, shortest))
+
+    def test_the_path_is_measured_where_it_is_unknown_or_was_long_ago(self) -> None:
+        health = watched()
+        self.assertTrue(health.is_measure_due(START))
+        health.ping_acked(health.ping_sent(START), START + 1)
+        self.assertFalse(health.is_measure_due(START + 10.99))
+        self.assertTrue(health.is_measure_due(START + 11))
+
+    def test_the_path_is_not_measured_twice_at_once(self) -> None:
+        health = watched()
+        payload = health.ping_sent(START)
+        self.assertFalse(health.is_measure_due(START + 1000))
+        health.ping_forgotten(payload)
+        self.assertTrue(health.is_measure_due(START + 1000))
+
     def test_a_forgotten_ping_is_unknown(self) -> None:
         health = watched()
         payload = health.ping_sent(START)
