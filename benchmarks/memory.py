@@ -16,8 +16,9 @@ from .processes import Server, cpu_seconds, rss, running
 from .tables import table
 from .wire import Client
 
-__all__ = ["MEASURES", "report", "run"]
+__all__ = ["MEASURES", "TITLE", "report", "run"]
 
+TITLE: Final = "memory that a server keeps"
 CONNECTIONS: Final = 500
 STREAMS: Final = 2000
 # Of whose streams there are fewer, and why.
