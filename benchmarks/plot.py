@@ -97,8 +97,8 @@ def _titled(title: str, content: str) -> str:
 
 def _made_by(result: dict[str, Any]) -> str:
     environment = ", ".join(f"{name} {value}" for name, value in result["environment"].items())
-    wrapped = textwrap.fill(environment, 98)
-    return f"Made by::\n\n    {result['command']}\n\n{wrapped}; {result['rounds']} round(s).\n"
+    said = f"Rounds: {result['rounds']}. With {environment}."
+    return f"Made by::\n\n    {result['command']}\n\n{textwrap.fill(said, 98)}\n"
 
 
 def _overview(measured: dict[str, Runs]) -> str:
