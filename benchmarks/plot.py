@@ -11,9 +11,11 @@ from __future__ import annotations
 
 import argparse
 import importlib
+import importlib.util
 import json
 import pathlib
 import statistics
+import sys
 import textwrap
 from typing import Any, Final
 
@@ -120,6 +122,7 @@ def draw(measured: dict[str, Runs], file: pathlib.Path) -> None:
     pyplot = importlib.import_module("matplotlib.pyplot")
     # else the names of clip paths differ from run to run; text stays text
     matplotlib.rcParams.update({"svg.hashsalt": "aioh2", "svg.fonttype": "none", "font.size": 9})
+    matplotlib.rcParams["font.sans-serif"] = ["DejaVu Sans", "Verdana"]
     bars = {name: _bars(runs) for name, runs in measured.items()}
     bars = {name: found for name, found in bars.items() if found}
     most = max(value for found in bars.values() for value in found.values())
@@ -193,6 +196,8 @@ def main() -> None:
     name = options.results.stem
     (options.folder / f"{name}.txt").write_text(text(result))
     measured = scenarios(result)
+    if importlib.util.find_spec("matplotlib") is None:
+        sys.exit("the plot is left out: the Python package 'matplotlib' is not installed")
     if any(_bars(runs) for runs in measured.values()):
         draw(measured, options.folder / f"{name}.svg")
 

@@ -1,10 +1,10 @@
 """How many bytes a late urgent response has to let pass, while downloads fill the connection.
 
 One process holds both sides of a TCP connection, the client in a thread, so that one moment can
-be looked at from both.
-When an urgent body is handed to ``send_data``, the bytes that go before its first one are in
-three places: framed by aioh2 and not written, in the transport's buffer, or with the kernel. The
-first two are what aioh2 bounds; the third is the size of the socket buffers.
+be looked at from both. When an urgent body is handed to ``send_data``, the bytes that go before
+its first one are in three places: framed by aioh2 and not written, in the transport's buffer, or
+with the kernel. The first two are what aioh2 bounds: a share of one write, which goes to a
+transport below its high-water mark. The third is the size of the socket buffers.
 
 ``python -m benchmarks.urgent --reader slow`` measures one kind of reader and prints JSON;
 ``python -m benchmarks --only urgent`` runs all.
