@@ -280,7 +280,17 @@ def _run_one(scheme: str, reader: str) -> dict[str, Any]:
 
 def report(figures: dict[str, dict[str, Any]]) -> str:
     """The table: medians and maxima in KiB, beside the bound."""
-    rows = [["signal, reader", "aioh2 and transport", "most", "bound", "kernel", "most", "between"]]
+    rows = [
+        [
+            "signal, reader",
+            "aioh2 and transport",
+            "maximum",
+            "bound",
+            "kernel",
+            "its maximum",
+            "between",
+        ]
+    ]
     for label, found in figures.items():
         samples = [Sample(**sample) for sample in found["samples"]]
         both = [sample.library + sample.transport for sample in samples]
