@@ -18,9 +18,10 @@ import json
 import os
 import pathlib
 import platform
+import re
+import shlex
 import shutil
 import signal
-import statistics
 import subprocess
 import sys
 import tempfile
@@ -28,24 +29,21 @@ import time
 from collections.abc import Callable
 from typing import Any, Final
 
-from . import clients, memory, streams
-from .load import LoadError, Run, calibrate, measure
+from . import clients, memory, streams, urgent
+from .load import LoadError, Runs, calibrate, measure, report
 from .processes import LOAD_CORE, ROOT, SERVER_CORE, Server
 from .scenarios import SCENARIOS, Scenario
-from .servers import MODULES
+from .servers import MODULES, PROGRAMS, optimisations
 from .servers import missing as missing_server
-from .tables import ratio, table
+from .servers.programs import BuildError, build_go
 
-_SERVERS: Final = (*MODULES, "node", "nghttpd")
-_PARTS: Final = ("clients", "memory", "streams")
+_SERVERS: Final = (*MODULES, *PROGRAMS)
+_PARTS: Final = ("clients", "memory", "streams", "urgent")
 # bare-h2 with wide windows differs from bare-h2 in uploads only, so it is shown only there.
 _ONLY_UPLOADS: Final = "bare-h2-wide"
 _REFERENCE: Final = "bare-h2"
 # Whose memory is of interest.
 _PYTHON: Final = ("aioh2-serve", "aioh2-ids", "bare-h2", "hypercorn")
-
-# By server, one entry a round; None where the run failed.
-Runs = dict[str, list[Run | None]]
 
 
 def say(text: str) -> None:
@@ -89,9 +87,21 @@ def parse() -> argparse.Namespace:
         default=[_REFERENCE, "hypercorn", "httpx"],
         help="what the ratios are against (default: %(default)s)",
     )
-    parser.add_argument("--uvloop", action="store_true", help="rows on uvloop, too")
+    parser.add_argument(
+        "--uvloop",
+        action=argparse.BooleanOptionalAction,
+        default=True,
+        help="rows on uvloop, too (where it is installed)",
+    )
     parser.add_argument(
         "--before", metavar="DIR", help="rows for the aioh2 in another checkout, too"
+    )
+    parser.add_argument(
+        "--without",
+        nargs="+",
+        metavar="NAME",
+        default=[],
+        help="for each of these optimisations of aioh2, a row without it; 'each' is all of them",
     )
     parser.add_argument("--json", metavar="FILE", help="write every run to this file")
     options = parser.parse_args()
@@ -109,10 +119,25 @@ def variants(name: str, options: argparse.Namespace) -> list[tuple[str, tuple[st
         rows.append((f"{name} before", ("--path", str(pathlib.Path(options.before).resolve()))))
     if options.uvloop and name in ("aioh2", "aioh2-serve", "bare-h2"):
         rows.append((f"{name} uvloop", ("--uvloop",)))
+    if name == "aioh2-serve":
+        rows += [(f"{name} without {off}", ("--without", off)) for off in options.without]
     return rows
 
 
-def choose_servers(options: argparse.Namespace) -> list[Server]:
+def choose_optimisations(wanted: list[str]) -> list[str]:
+    """Those that rows are to do without; says when there are none."""
+    known = optimisations.names()
+    if wanted and not known:
+        say("rows without an optimisation are left out: this aioh2 has no switches for them")
+        return []
+    chosen = [name for one in wanted for name in (known if one == "each" else (one,))]
+    for name in chosen:
+        if name not in known:
+            sys.exit(f"no optimisation is called {name!r}: there are {', '.join(known)}")
+    return list(dict.fromkeys(chosen))
+
+
+def choose_servers(options: argparse.Namespace, folder: pathlib.Path) -> list[Server]:
     """The servers that can run, in their order; says which cannot."""
     servers = []
     for name in options.servers:
@@ -120,6 +145,12 @@ def choose_servers(options: argparse.Namespace) -> list[Server]:
         if needed:
             say(f"{name} is left out: {needed} is not installed")
             continue
+        if name == "go":
+            try:
+                build_go(folder)
+            except BuildError as error:
+                say(f"go is left out: {error}")
+                continue
         for label, arguments in variants(name, options):
             servers.append(Server(label=label, name=name, arguments=arguments))
     return servers
@@ -185,28 +216,6 @@ class Bench:
         return runs
 
 
-def report(scenario: Scenario, runs: Runs, against: list[str]) -> str:
-    """The table of medians, and of ratios of CPU per request within rounds."""
-    against = [label for label in against if any(runs.get(label, ()))]
-    head = ["server", "CPU us/request", "requests/s"]
-    if scenario.size:
-        head.append("MB/CPU second")
-    rows = [[*head, *(f"x {label}" for label in against)]]
-    for label, all_runs in runs.items():
-        good = [run for run in all_runs if run is not None]
-        if not good:
-            continue
-        each = statistics.median(run.cpu_each for run in good)
-        cells = [label, f"{each:,.1f}", f"{statistics.median(run.rate for run in good):,.0f}"]
-        if scenario.size:
-            cells.append(f"{scenario.size / each:,.0f}")
-        for other in against:
-            pairs = zip(runs[other], all_runs, strict=True)
-            cells.append(ratio([a.cpu_each / b.cpu_each for a, b in pairs if a and b]))
-        rows.append(cells)
-    return f"{scenario.title}\n\n{table(rows)}\n"
-
-
 def environment() -> dict[str, str]:
     """What the figures depend on."""
     found = {
@@ -223,10 +232,12 @@ def environment() -> dict[str, str]:
     for package in ("h2", "hpack", "hyperframe", "hypercorn", "httpx", "uvloop"):
         if importlib.util.find_spec(package):
             found[package] = importlib.metadata.version(package)
-    for program in ("h2load", "nghttpd", "node"):
-        version = _output([program, "--version"])
-        if version:
-            found[program] = version.split()[-1].rpartition("/")[2]
+    for program in ("h2load", "nghttpd", "node", "go"):
+        # "h2load nghttp2/1.52.0", "v20.20.2", "go version go1.24.1 linux/amd64"
+        version = _output([program, "version" if program == "go" else "--version"])
+        number = re.search(r"\d+(\.\d+)+", version.removeprefix("h2load nghttp2"))
+        if number:
+            found[program] = number[0]
     commit = _output(["git", "-C", str(ROOT), "describe", "--always", "--dirty"])
     if commit:
         found["aioh2"] = commit
@@ -251,10 +262,13 @@ def main() -> None:
     if SERVER_CORE is None:
         say("server and load share their cores: there is only one, or none can be chosen")
     selected = options.only or [*SCENARIOS, *_PARTS]
-    servers = choose_servers(options)
-    if not servers:
-        sys.exit("none of these servers can run")
-    result: dict[str, Any] = {"environment": environment(), "command": sys.argv[1:]}
+    options.without = choose_optimisations(options.without)
+    result: dict[str, Any] = {
+        "command": shlex.join(["python", "-m", "benchmarks", *sys.argv[1:]]),
+        "rounds": options.rounds,
+        "against": options.against,
+        "environment": environment(),
+    }
     print(", ".join(f"{name}: {value}" for name, value in result["environment"].items()), "\n")
 
     def save() -> None:
@@ -264,6 +278,9 @@ def main() -> None:
 
     with tempfile.TemporaryDirectory(prefix="benchmarks-") as name:
         bench = Bench(options, pathlib.Path(name), certificate(pathlib.Path(name)))
+        servers = choose_servers(options, bench.folder)
+        if not servers:
+            sys.exit("none of these servers can run")
         result["servers"] = {}
         for scenario in scenarios(selected, bench):
             try:
@@ -272,7 +289,7 @@ def main() -> None:
                 say(f"{scenario.name} is left out: {error}")
                 continue
             result["servers"][scenario.name] = runs
-            print(report(scenario, runs, options.against), flush=True)
+            print(f"{scenario.title}\n\n{report(scenario, runs, options.against)}\n", flush=True)
             save()
         for part in (part for part in _PARTS if part in selected):
             text = _PART[part](bench, servers, result)
@@ -301,28 +318,34 @@ def _clients(bench: Bench, servers: list[Server], result: dict[str, Any]) -> str
     chosen = choose_clients(bench.options)
     figures = clients.run(chosen, bench.options.rounds, requests, bench.folder, say)
     result["clients"] = figures
-    title = f"clients, {clients.AT_ONCE} small GETs at a time on one connection to nghttpd"
-    return f"{title}\n\n{clients.report(figures, bench.options.against)}"
+    return f"{clients.TITLE}\n\n{clients.report(figures, bench.options.against)}"
 
 
 def _memory(bench: Bench, servers: list[Server], result: dict[str, Any]) -> str:
     chosen = [server for server in servers if server.name in _PYTHON]
-    figures = memory.run(chosen, bench.options.rounds, say)
+    figures = memory.run(chosen, bench.options.rounds, bench.tls, say)
     result["memory"] = figures
-    return f"memory that a server keeps\n\n{memory.report(figures)}"
+    return f"{memory.TITLE}\n\n{memory.report(figures)}"
 
 
 def _streams(bench: Bench, servers: list[Server], result: dict[str, Any]) -> str:
     chosen = [s for s in servers if s.name in ("aioh2-serve", "bare-h2")]
     figures = streams.run(chosen, bench.options.rounds, say)
     result["streams"] = figures
-    return f"small GETs while other streams are open\n\n{streams.report(figures)}"
+    return f"{streams.TITLE}\n\n{streams.report(figures)}"
+
+
+def _urgent(bench: Bench, servers: list[Server], result: dict[str, Any]) -> str:
+    figures = urgent.run(bench.options.rounds, say)
+    result["urgent"] = figures
+    return f"{urgent.TITLE}\n\n{urgent.report(figures)}" if figures else ""
 
 
 _PART: Final[dict[str, Callable[[Bench, list[Server], dict[str, Any]], str]]] = {
     "clients": _clients,
     "memory": _memory,
     "streams": _streams,
+    "urgent": _urgent,
 }
 
 

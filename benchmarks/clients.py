@@ -28,9 +28,10 @@ from h2.events import DataReceived, RemoteSettingsChanged, StreamEnded
 from .processes import LOAD_CORE, ROOT, Server, confine, running
 from .tables import ratio, table
 
-__all__ = ["CLIENTS", "Client", "missing", "report", "run"]
+__all__ = ["CLIENTS", "TITLE", "Client", "Figures", "missing", "report", "run"]
 
 AT_ONCE: Final = 100
+TITLE: Final = f"clients, {AT_ONCE} small GETs at a time on one connection to nghttpd"
 _LIFETIME: Final = 120.0
 _WARM_UP: Final = 500
 

@@ -6,14 +6,16 @@ import dataclasses
 import functools
 import pathlib
 import re
+import statistics
 import subprocess
 import time
 from typing import Final
 
 from .processes import LOAD_CORE, Server, confine, cpu_seconds, running
 from .scenarios import Scenario
+from .tables import ratio, table
 
-__all__ = ["LoadError", "Run", "calibrate", "measure"]
+__all__ = ["LoadError", "Run", "Runs", "calibrate", "measure", "report"]
 
 # Seconds that one h2load may take, and those in which a server sees its connections end.
 _LIMIT: Final = 120.0
@@ -42,6 +44,10 @@ class Run:
     def rate(self) -> float:
         """Requests per second."""
         return self.requests / self.wall
+
+
+# By server, one entry a round; None where the run failed.
+Runs = dict[str, list[Run | None]]
 
 
 def measure(
@@ -99,3 +105,25 @@ def _h2load(arguments: list[str], requests: int) -> float:
     if good < requests:
         raise LoadError(f"{requests - good} of {requests} requests failed")
     return float(finished[1]) * {"us": 1e-6, "ms": 1e-3, "s": 1.0}[finished[2]]
+
+
+def report(scenario: Scenario, runs: Runs, against: list[str]) -> str:
+    """The table of medians, and of ratios of CPU per request within rounds."""
+    against = [label for label in against if any(runs.get(label, ()))]
+    head = ["server", "CPU us/request", "requests/s"]
+    if scenario.size:
+        head.append("MB/CPU second")
+    rows = [[*head, *(f"x {label}" for label in against)]]
+    for label, all_runs in runs.items():
+        good = [run for run in all_runs if run is not None]
+        if not good:
+            continue
+        each = statistics.median(run.cpu_each for run in good)
+        cells = [label, f"{each:,.1f}", f"{statistics.median(run.rate for run in good):,.0f}"]
+        if scenario.size:
+            cells.append(f"{scenario.size / each:,.0f}")
+        for other in against:
+            pairs = zip(runs[other], all_runs, strict=True)
+            cells.append(ratio([a.cpu_each / b.cpu_each for a, b in pairs if a and b]))
+        rows.append(cells)
+    return table(rows)

@@ -11,6 +11,7 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Iterator
 from typing import Final
@@ -62,21 +63,30 @@ class Server:
 def running(server: Server, *arguments: str, lifetime: float) -> Iterator[tuple[int, int]]:
     """Start a server on the servers' core; yield its process id and port; end it on leaving.
 
-    Raises ``RuntimeError`` when it does not listen in time.
+    What it writes to stderr is shown, its last line, where an exception leaves. Raises
+    ``RuntimeError`` when it does not listen in time.
     """
     port = _free_port()
-    process = subprocess.Popen(
-        server.command(port, arguments),
-        cwd=ROOT,
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.DEVNULL,
-        preexec_fn=functools.partial(confine, SERVER_CORE, lifetime),
-    )
-    try:
-        _wait_until_listening(process, port)
-        yield process.pid, port
-    finally:
-        _end(process)
+    with tempfile.TemporaryFile() as stderr:
+        process = subprocess.Popen(
+            server.command(port, arguments),
+            cwd=ROOT,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=stderr,
+            preexec_fn=functools.partial(confine, SERVER_CORE, lifetime),
+        )
+        try:
+            _wait_until_listening(process, port)
+            yield process.pid, port
+        except Exception:
+            stderr.seek(0)
+            lines = stderr.read().decode(errors="replace").strip().splitlines()
+            if lines:
+                print(f"{server.label} said: {lines[-1]}", file=sys.stderr, flush=True)
+            raise
+        finally:
+            _end(process)
 
 
 def _free_port() -> int:

@@ -10,8 +10,9 @@ from .processes import Server, cpu_seconds, running
 from .tables import ratio, table
 from .wire import Client
 
-__all__ = ["report", "run"]
+__all__ = ["TITLE", "report", "run"]
 
+TITLE: Final = "small GETs while other streams are open"
 FEW: Final = 10
 MANY: Final = 5000
 REQUESTS: Final = 4000

@@ -24,6 +24,8 @@ def table(rows: Sequence[Sequence[str]]) -> str:
 
 def ratio(values: Sequence[float]) -> str:
     """The median, and what lies around it where there is more than one."""
+    if not values:
+        return "n/a"
     middle = f"{statistics.median(values):.2f}"
     if len(values) < 2:
         return middle

@@ -13,7 +13,7 @@ import shutil
 import ssl
 from typing import Final
 
-__all__ = ["CHUNK", "MODULES", "SMALL", "Options", "download_size", "missing", "zeros"]
+__all__ = ["CHUNK", "MODULES", "PROGRAMS", "SMALL", "Options", "download_size", "missing", "zeros"]
 
 #: The body of a small GET.
 SMALL: Final = b"Hello, HTTP/2!\n"
@@ -27,9 +27,10 @@ MODULES: Final = {
     "bare-h2-wide": "bare_h2",
     "hypercorn": "hypercorn_app",
 }
-# What else a server needs.
+#: The others, each by the program that it needs.
+PROGRAMS: Final = ("node", "go", "nghttpd")
+# What else a Python server needs.
 _PACKAGES: Final = {"hypercorn": "hypercorn"}
-_PROGRAMS: Final = {"node": "node", "nghttpd": "nghttpd"}
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -57,11 +58,11 @@ class Options:
 
 def missing(name: str) -> str | None:
     """Say what has to be installed for the server ``name`` to run; None: nothing."""
-    package, program = _PACKAGES.get(name), _PROGRAMS.get(name)
+    package = _PACKAGES.get(name)
     if package and importlib.util.find_spec(package) is None:
         return f"the Python package {package!r}"
-    if program and shutil.which(program) is None:
-        return f"the program {program!r}"
+    if name in PROGRAMS and shutil.which(name) is None:
+        return f"the program {name!r}"
     return None
 
 

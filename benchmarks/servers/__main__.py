@@ -19,24 +19,29 @@ import tempfile
 from collections.abc import Callable
 from typing import Any
 
-from . import MODULES, SMALL, Options, missing
-
-_NODE_SCRIPT = pathlib.Path(__file__).with_name("node_server.js")
-# What nghttpd, which only has files, can be asked to download.
-_DOWNLOAD = 16 * 1024 * 1024
+from . import MODULES, PROGRAMS, Options, missing
+from .optimisations import UnknownOptimisation, switch_off
+from .programs import BuildError, command
 
 
 def main() -> None:
     """Read the options, and run."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.servers", description=__doc__)
-    parser.add_argument("name", choices=[*MODULES, "node", "nghttpd"])
+    parser.add_argument("name", choices=[*MODULES, *PROGRAMS])
     parser.add_argument("--port", type=int, required=True)
     parser.add_argument("--cert", metavar="FILE", help="certificate (PEM); needs --key")
     parser.add_argument("--key", metavar="FILE", help="private key (PEM)")
     parser.add_argument("--concurrency", type=int, default=100, help="streams per connection")
     parser.add_argument("--uvloop", action="store_true", help="run on uvloop")
-    parser.add_argument("--files", metavar="DIR", help="nghttpd: a folder for what it serves")
+    parser.add_argument("--files", metavar="DIR", help="nghttpd, go: a folder for their files")
     parser.add_argument("--path", metavar="DIR", help="take aioh2 from this folder")
+    parser.add_argument(
+        "--without",
+        metavar="NAME",
+        nargs="+",
+        default=[],
+        help="aioh2's optimisations to do without",
+    )
     parser.add_argument("--profile", metavar="FILE", help="write a cProfile when told to stop")
     options = parser.parse_args()
     if bool(options.cert) != bool(options.key):
@@ -44,17 +49,6 @@ def main() -> None:
     needed = missing(options.name)
     if needed:
         parser.error(f"{options.name} needs {needed}")
-    if options.name not in MODULES:
-        _become(_node(options) if options.name == "node" else _nghttpd(options))
-    if options.path:
-        sys.path.insert(0, options.path)
-    run_python(options)
-
-
-def run_python(options: argparse.Namespace) -> None:
-    """Run a Python server in this process."""
-    module = importlib.import_module(f"{__package__}.{MODULES[options.name]}")
-    serve: Callable[[Options, asyncio.Event], Any] = module.serve
     settings = Options(
         port=options.port,
         cert=options.cert,
@@ -62,6 +56,27 @@ def run_python(options: argparse.Namespace) -> None:
         concurrency=options.concurrency,
         wide=options.name == "bare-h2-wide",
     )
+    if options.name in PROGRAMS:
+        folder = pathlib.Path(options.files or tempfile.mkdtemp(prefix="benchmarks-"))
+        try:
+            arguments = command(options.name, settings, folder)
+        except BuildError as error:
+            sys.exit(str(error))
+        # in place of this process, so that its id stays
+        os.execvp(arguments[0], arguments)
+    if options.path:
+        sys.path.insert(0, options.path)
+    try:
+        switch_off(options.without)
+    except UnknownOptimisation as error:
+        sys.exit(str(error))
+    run_python(options, settings)
+
+
+def run_python(options: argparse.Namespace, settings: Options) -> None:
+    """Run a Python server in this process."""
+    module = importlib.import_module(f"{__package__}.{MODULES[options.name]}")
+    serve: Callable[[Options, asyncio.Event], Any] = module.serve
 
     async def until_signal() -> None:
         stop = asyncio.Event()
@@ -80,28 +95,6 @@ def run_python(options: argparse.Namespace) -> None:
         if profile:
             profile.disable()
             profile.dump_stats(options.profile)
-
-
-def _become(command: list[str]) -> None:
-    """Turn this process into another program, so that its id stays."""
-    os.execvp(command[0], command)
-
-
-def _node(options: argparse.Namespace) -> list[str]:
-    arguments = [str(options.port), str(options.concurrency)]
-    if options.cert:
-        arguments += [options.cert, options.key]
-    return ["node", str(_NODE_SCRIPT), *arguments]
-
-
-def _nghttpd(options: argparse.Namespace) -> list[str]:
-    folder = pathlib.Path(options.files or tempfile.mkdtemp(prefix="nghttpd-"))
-    (folder / "index.html").write_bytes(SMALL)
-    (folder / "download").write_bytes(bytes(_DOWNLOAD))
-    command = ["nghttpd", "-a", "127.0.0.1", "-d", str(folder), "-m", str(options.concurrency)]
-    if options.cert:
-        return [*command, str(options.port), options.key, options.cert]
-    return [*command, "--no-tls", str(options.port)]
 
 
 if __name__ == "__main__":

@@ -1,0 +1,3 @@
+module benchmarks/servers/go_server
+
+go 1.24
