@@ -18,6 +18,7 @@ from h2.errors import ErrorCodes
 
 from .body import Body
 from .exceptions import AIOH2Exception, SendException, StreamClosed, StreamReset
+from .flow import ReceiveWindow
 from .headers import Fields, HeaderInput, HeaderList, Kind, prepare
 
 __all__ = ["BlockedOn", "H2Stream"]
@@ -432,7 +433,7 @@ class H2Stream:
     @property
     def window(self) -> ReceiveWindow:
         """The peer's credit."""
-        return self._window
+        return self._expect_body().window
 
     def stop_upload(self) -> bool:
         """End a request that nobody reads any more, after a complete response.
@@ -472,9 +473,8 @@ class H2Stream:
 
     def feed_data(self, data: bytes, flow_controlled_length: int) -> None:
         """Take body bytes; padding gives its credit back at once."""
-        if self._body is None:
-            self._body = Body(self._window_size)
-        self._credit(self._body.received(data, flow_controlled_length))
+        body = self._body or self._expect_body()
+        self._credit(body.received(data, flow_controlled_length))
         if data:
             self._wake(_Wait.BODY)
 
@@ -496,6 +496,12 @@ class H2Stream:
             self._credit(self._body.window.resize(size))
 
     # --- inside ------------------------------------------------------------------------
+
+    def _expect_body(self) -> Body:
+        """Make room for a body; most requests have none."""
+        if self._body is None:
+            self._body = Body(self._window_size)
+        return self._body
 
     def _check_expects_response(self) -> None:
         if not self._owner.client_side:
@@ -539,7 +545,7 @@ class H2Stream:
         future = asyncio.get_running_loop().create_future()
         self._waiters.setdefault(what, []).append(future)
         if what is _Wait.BODY:
-            self._window.starved = True
+            self._expect_body().window.starved = True
             self._owner.body_waits(self.id, True)
         try:
             await future
@@ -622,4 +628,4 @@ class H2Stream:
 
     def _credit(self, count: int) -> None:
         if count and not self._remote_ended and self._failure is None:
-            self._owner.credit(self.id, count, self._window)
+            self._owner.credit(self.id, count, self.window)
