@@ -29,6 +29,7 @@ from h2.events import (
 from h2.exceptions import (
     DenialOfServiceError,
     FlowControlError,
+    FrameDataMissingError,
     FrameTooLargeError,
     ProtocolError,
     StreamClosedError,
@@ -42,6 +43,7 @@ from hpack.exceptions import HPACKError, OversizedHeaderListError
 from hyperframe.frame import (
     ContinuationFrame,
     DataFrame,
+    ExtensionFrame,
     Frame,
     GoAwayFrame,
     HeadersFrame,
@@ -58,13 +60,32 @@ from .frames import FrameBuffer, Output, PlainFrame, PrefaceError, StreamError
 from .headers import Facts, Fields, Kind, Malformed, check_again, join_cookies
 from .machines import IS_RESERVED, ClosedStreams, ConnectionMachine, QuickStream, Stream
 
-__all__ = ["FAST", "Connection", "Fast", "PrefaceError", "StreamFailed"]
+__all__ = [
+    "FAST",
+    "NO_RFC7540_PRIORITIES",
+    "Connection",
+    "Fast",
+    "PrefaceError",
+    "PriorityUpdateReceived",
+    "StreamFailed",
+]
 
 _Handled = tuple[list[Frame], list[Event]]
 
 _RECEIVING: Final = frozenset([StreamState.OPEN, StreamState.HALF_CLOSED_LOCAL])
 _END_HEADERS: Final = 0x04
+#: RFC 9218 section 2.1
+NO_RFC7540_PRIORITIES: Final = 0x9
+_PRIORITY_UPDATE: Final = 0x10
 _NO_PRIORITY: Final = (None, None, None)
+
+
+@dataclasses.dataclass(kw_only=True)
+class PriorityUpdateReceived(Event):
+    """h2's event, as it would be, for a PRIORITY_UPDATE frame (RFC 9218 section 7.1)."""
+
+    stream_id: int
+    field: bytes
 
 
 class Fast(NamedTuple):
@@ -410,6 +431,8 @@ class Connection(H2Connection):
             )
         stream = self._begin_new_stream(stream_id, AllowedStreamIDs.ODD)
         stream.method = facts.method
+        if facts.priority is not None:
+            stream.priority = facts.priority
         if not end_stream:
             stream.expect(facts)
         return stream.take_headers(join_cookies(fields), end_stream)
@@ -614,6 +637,33 @@ class Connection(H2Connection):
         handled: _Handled = super()._receive_priority_frame(frame)
         return handled
 
+    def _receive_unknown_frame(self, frame: ExtensionFrame) -> _Handled:
+        if frame.type != _PRIORITY_UPDATE:
+            handled: _Handled = super()._receive_unknown_frame(frame)
+            return handled
+        # RFC 9218 section 7.1
+        if self._client or frame.stream_id:
+            raise ProtocolError("PRIORITY_UPDATE comes from clients, on stream 0")
+        if len(frame.body) < 4:
+            raise FrameDataMissingError(f"PRIORITY_UPDATE has {len(frame.body)} bytes")
+        stream_id = int.from_bytes(frame.body[:4]) & 0x7FFF_FFFF
+        if not stream_id % 2 and not 0 < stream_id <= self.highest_outbound_stream_id:
+            raise ProtocolError(f"PRIORITY_UPDATE for stream {stream_id}")
+        if not self._is_idle(stream_id) and not self.is_alive(stream_id):
+            return [], []
+        return [], [PriorityUpdateReceived(stream_id=stream_id, field=frame.body[4:])]
+
+    def update_priority(self, stream_id: int, field: bytes) -> None:
+        """Queue a PRIORITY_UPDATE (RFC 9218 section 7.1)."""
+        frame = ExtensionFrame(_PRIORITY_UPDATE, 0)
+        frame.parse_body(memoryview(stream_id.to_bytes(4, "big") + field))
+        self._prepare_for_sending([frame])
+
+    def priority_field(self, stream_id: int) -> bytes | None:
+        """Return the ``priority`` field of a request that the peer has made (RFC 9218)."""
+        stream = self.streams.get(stream_id)
+        return None if stream is None else stream.priority
+
     def _receive_settings_frame(self, frame: SettingsFrame) -> _Handled:
         if "ACK" in frame.flags:
             if not self._unacked:
@@ -626,6 +676,9 @@ class Connection(H2Connection):
             self.remote_settings.validate_received_setting(setting, value)
             if setting == SettingCodes.HEADER_TABLE_SIZE:
                 sizes.append(value)
+            elif setting == NO_RFC7540_PRIORITIES and value > 1:
+                # RFC 9218 section 2.1
+                raise ProtocolError(f"SETTINGS_NO_RFC7540_PRIORITIES cannot be {value}")
         self.remote_settings.update(frame.settings)
         event = RemoteSettingsChanged.from_settings(self.remote_settings, frame.settings)
         frames = self._acknowledge_settings()

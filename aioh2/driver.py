@@ -22,7 +22,13 @@ from h2.settings import SettingCodes
 from hyperframe.frame import Frame
 
 from .config import Config
-from .connection import Connection, PrefaceError, StreamFailed
+from .connection import (
+    NO_RFC7540_PRIORITIES,
+    Connection,
+    PrefaceError,
+    PriorityUpdateReceived,
+    StreamFailed,
+)
 from .exceptions import (
     AIOH2Exception,
     ConnectionClosed,
@@ -34,9 +40,9 @@ from .exceptions import (
 )
 from .flow import Growth, ReceiveWindow
 from .handlers import ConnectionHandler, StreamHandlers
-from .headers import Fields, HeaderInput, HeaderList, Kind, decode, encode, prepare
+from .headers import Fields, HeaderInput, HeaderList, Kind, decode, encode, prepare, with_field
 from .pings import Pings
-from .scheduler import TreeScheduler
+from .scheduler import Priority, TreeScheduler, UrgencyScheduler
 from .sender import Sender
 from .slots import Slots
 from .stream import BlockedOn, H2Stream
@@ -116,8 +122,10 @@ class Driver(asyncio.Protocol):
                 normalize_outbound_headers=False,
             )
         )
-        self._scheduler = TreeScheduler()
-        self._sender = Sender(self._conn, self._scheduler, self._flush, self._body_framed)
+        # Who sends next: the tree of RFC 7540, until anything says that it is RFC 9218.
+        self._tree = TreeScheduler()
+        self._urgencies: UrgencyScheduler | None = None
+        self._sender = Sender(self._conn, self._tree, self._flush, self._body_framed)
         # Credit for the connection goes back on receipt.
         self._window = ReceiveWindow(self.config.connection_window_size)
         # How windows of streams grow; None: they do not.
@@ -309,6 +317,9 @@ class Driver(asyncio.Protocol):
     def _request_received(self, event: events.RequestReceived) -> None:
         stream = self._add_stream(event.stream_id, self._decode(event.headers))
         self._inbound[stream.id] = stream
+        field = self._conn.priority_field(stream.id)
+        if field is not None:
+            self.by_urgency().prioritize(stream.id, Priority.parse(field), initial=True)
         if self._accepting:
             _wake_one(self._accepting)
 
@@ -369,8 +380,11 @@ class Driver(asyncio.Protocol):
             self._sender.window_opened(event.stream_id)
 
     def _priority_updated(self, event: events.PriorityUpdated) -> None:
+        if self._urgencies is not None:
+            # RFC 9218 decides: signals of RFC 7540 are ignored
+            return
         parent = event.depends_on or 0
-        self._scheduler.reprioritize(
+        self._tree.reprioritize(
             event.stream_id or 0,
             parent,
             event.weight or 16,
@@ -378,9 +392,21 @@ class Driver(asyncio.Protocol):
             parent_open=parent in self._streams,
         )
 
+    def _priority_update_received(self, event: PriorityUpdateReceived) -> None:
+        self.by_urgency().prioritize(event.stream_id, Priority.parse(event.field))
+
+    def by_urgency(self) -> UrgencyScheduler:
+        """From now on, RFC 9218 decides who sends next."""
+        if self._urgencies is None:
+            self._urgencies = UrgencyScheduler(self._streams)
+            self._sender.order_by(self._urgencies)
+        return self._urgencies
+
     def _settings_changed(self, event: events.RemoteSettingsChanged) -> None:
         if SettingCodes.INITIAL_WINDOW_SIZE in event.changed_settings:
             self._sender.windows_changed()
+        if self._conn.remote_settings.get(NO_RFC7540_PRIORITIES):
+            self.by_urgency()
         if self._peer_ready:
             return
         self._peer_ready = True
@@ -430,6 +456,7 @@ class Driver(asyncio.Protocol):
         events.PushedStreamReceived: _push_received,
         events.WindowUpdated: _window_updated,
         events.PriorityUpdated: _priority_updated,
+        PriorityUpdateReceived: _priority_update_received,
         events.RemoteSettingsChanged: _settings_changed,
         events.SettingsAcknowledged: _settings_acked,
         events.PingAckReceived: _ping_acked,
@@ -591,6 +618,17 @@ class Driver(asyncio.Protocol):
             self._conn.reset_stream(error.stream_id, error.error_code)
         self._settle()
 
+    def set_priority(self, stream_id: int, priority: Priority) -> None:
+        """Give a stream another place; see :meth:`H2Stream.set_priority`."""
+        field = _field_of(priority)
+        if self.stream(stream_id).is_over:
+            return
+        self._check_usable()
+        if self.client_side:
+            self._conn.update_priority(stream_id, field.encode("ascii"))
+        self.by_urgency().prioritize(stream_id, priority)
+        self._flush_soon()
+
     def blocked_on(self, stream_id: int) -> BlockedOn | None:
         """Why queued data waits."""
         return self._sender.blocked_on(stream_id)
@@ -632,9 +670,13 @@ class Driver(asyncio.Protocol):
 
     # --- streams -----------------------------------------------------------------------
 
-    async def _open_stream(self, headers: HeaderInput, end_stream: bool) -> H2Stream:
+    async def _open_stream(
+        self, headers: HeaderInput, end_stream: bool, priority: Priority | None
+    ) -> H2Stream:
         if not self.client_side:
             raise NotSupported("a server cannot start requests; push_stream promises them")
+        if priority is not None:
+            headers = with_field(headers, "priority", _field_of(priority))
         origin = (self.scheme, self.authority)
         fields, facts = prepare(headers, Kind.REQUEST, self.config.header_encoding, origin=origin)
         await self._slots.acquire(self._check_opens)
@@ -646,6 +688,8 @@ class Driver(asyncio.Protocol):
             self._conn.send_headers(stream_id, fields, end_stream)
             stream = self._add_stream(stream_id, self._decode(fields), local_ended=end_stream)
             self._unwritten.append(stream)
+            if priority is not None:
+                self.by_urgency().prioritize(stream_id, priority, initial=True)
         finally:
             # a slot that was not taken goes to the next
             self._settle()
@@ -1063,6 +1107,13 @@ class Driver(asyncio.Protocol):
             self._opened.set_exception(reason.fresh())
             self._opened.exception()
         _wake(self._accepting)
+
+
+def _field_of(priority: Priority) -> str:
+    """Return the text of a ``priority`` field, which says something also for the defaults."""
+    if not isinstance(priority, Priority):
+        raise TypeError(f"priority must be a Priority or None, not {priority!r}")
+    return str(priority) or f"u={priority.urgency}"
 
 
 def _of(exc: Exception | None) -> str:

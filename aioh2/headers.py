@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from enum import Enum
-from typing import Any, Final, NamedTuple, TypeAlias
+from typing import Any, Final, NamedTuple, TypeAlias, cast
 
 from hpack import HeaderTuple, NeverIndexedHeaderTuple
 
@@ -50,6 +50,8 @@ class Facts(NamedTuple):
     protocol: bytes | None = None
     #: The value of ``content-length``, where there is one.
     content_length: int | None = None
+    #: The value of ``priority`` (RFC 9218) in a request, lines joined, where there is one.
+    priority: bytes | None = None
     #: The size of the list as SETTINGS_MAX_HEADER_LIST_SIZE counts (RFC 9113 section 6.5.2);
     #: known of lists that go out.
     size: int = 0
@@ -68,7 +70,7 @@ _CONNECTION_SPECIFIC: Final = frozenset(
 _SENSITIVE: Final = frozenset([b"authorization", b"proxy-authorization"])
 _SHORT_COOKIE: Final = 20
 # What a check has to see each time, since it says more than that its line is good.
-_COUNTED: Final = frozenset([b"content-length", b"host"])
+_COUNTED: Final = frozenset([b"content-length", b"host", b"priority"])
 
 # RFC 9110 sections 5.1 and 5.5; names in lower case (RFC 9113 section 8.2.1)
 _NAME: Final = re.compile(rb"[!#$%&'*+\-.^_`|~0-9a-z]+").fullmatch
@@ -150,6 +152,14 @@ def encode_request(
     if b":path" not in given and not plain_connect:
         filled.append(HeaderTuple(b":path", b"/"))
     return filled + fields
+
+
+def with_field(headers: HeaderInput, name: str, value: str) -> HeaderInput:
+    """Return ``headers`` and one field more; raises ``ValueError`` where it is there already."""
+    pairs = list(_pairs(headers))
+    if any(isinstance(pair, (tuple, list)) and pair[0] in (name, name.encode()) for pair in pairs):
+        raise ValueError(f"the headers have a {name!r} field already, so it cannot be given twice")
+    return cast(HeaderInput, [*pairs, (name, value)])
 
 
 # --- in ------------------------------------------------------------------------------------
@@ -286,6 +296,7 @@ def check(fields: Fields, kind: Kind, *, extended_connect: bool = False) -> Fact
     pseudo: dict[bytes, bytes] = {}
     host: bytes | None = None
     length: int | None = None
+    signals: list[bytes] = []
     regular = False
     for field in fields:
         if field in _good_lines:
@@ -309,10 +320,13 @@ def check(fields: Fields, kind: Kind, *, extended_connect: bool = False) -> Fact
             if host is not None:
                 raise Malformed("the host field is there twice")
             host = value
+        elif name == b"priority":
+            signals.append(value)
         elif name not in _COUNTED and _is_line_worth_keeping(name, value):
             _remember(_good_lines, field, True)
     if kind is Kind.REQUEST:
-        return _check_request(pseudo, host, length, extended_connect)
+        facts = _check_request(pseudo, host, length, extended_connect)
+        return facts._replace(priority=b", ".join(signals)) if signals else facts
     if kind is Kind.RESPONSE:
         return _check_response(pseudo, length)
     return Facts()

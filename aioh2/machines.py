@@ -177,6 +177,8 @@ class Stream(BaseStream):
     received_length = 0
     # The method of the request, on both sides; a response overwrites h2's request_method.
     method: bytes | None = None
+    # The `priority` field of the peer's request (RFC 9218 section 5).
+    priority: bytes | None = None
     # Whether this is a tunnel: only DATA may follow (RFC 9113 section 8.5).
     connected = False
 

@@ -20,6 +20,7 @@ from .exceptions import AIOH2Exception
 from .handlers import StreamHandler, current_stream
 from .headers import HeaderInput, HeaderList
 from .pings import Pings
+from .scheduler import Priority
 from .stream import BytesLike, H2Stream
 
 __all__ = ["Drained", "H2Protocol", "Stats"]
@@ -96,10 +97,17 @@ class H2Protocol(Driver):
 
     # --- requests and responses, by stream id ----------------------------------------------
 
-    async def start_request(self, headers: HeaderInput, *, end_stream: bool = False) -> int:
+    async def start_request(
+        self,
+        headers: HeaderInput,
+        *,
+        end_stream: bool = False,
+        priority: Priority | None = None,
+    ) -> int:
         """Send a request's headers and return the id of its stream.
 
         Missing ``:method`` (GET), ``:scheme``, ``:authority`` and ``:path`` (/) are filled in.
+        ``priority`` goes out as the ``priority`` field (RFC 9218 section 5).
         Waits, first come first served, for the peer's SETTINGS and for a slot under its
         MAX_CONCURRENT_STREAMS (RFC 9113 section 5.1.2). Cancelled, it has sent nothing.
 
@@ -107,7 +115,7 @@ class H2Protocol(Driver):
         CONNECT that the peer has not offered, and a retryable :class:`ConnectionClosed` when
         the connection takes no new streams.
         """
-        return (await self._open_stream(headers, end_stream)).id
+        return (await self._open_stream(headers, end_stream, priority)).id
 
     async def recv_request(self) -> tuple[int, HeaderList]:
         """Wait for the next request; return the id of its stream, and its headers.
@@ -175,7 +183,9 @@ class H2Protocol(Driver):
         """Give a stream its place in the tree of RFC 7540 section 5.3.
 
         On a client it tells the server with a PRIORITY frame; on a server it orders what this
-        side sends. ``weight`` is from 1 to 256; ``depends_on`` None or 0 is the root.
+        side sends. ``weight`` is from 1 to 256; ``depends_on`` None or 0 is the root. It changes
+        nothing once RFC 9218 decides: when the peer has sent SETTINGS_NO_RFC7540_PRIORITIES or
+        either side a signal of that RFC.
         """
         parent = depends_on or 0
         if not 1 <= weight <= 256:
@@ -183,18 +193,26 @@ class H2Protocol(Driver):
         if parent == stream_id:
             raise ValueError(f"stream {stream_id} cannot depend on itself")
         self._check_usable()
+        if self._urgencies is not None:
+            return
         if self.client_side:
             self._conn.prioritize(stream_id, weight, parent, exclusive)
             self._flush_soon()
-        self._scheduler.reprioritize(
+        self._tree.reprioritize(
             stream_id, parent, weight, exclusive, parent_open=parent in self._open_ids()
         )
 
     # --- the same, by handle ---------------------------------------------------------------
 
-    def open_stream(self, headers: HeaderInput, *, end_stream: bool = False) -> _Opening:
+    def open_stream(
+        self,
+        headers: HeaderInput,
+        *,
+        end_stream: bool = False,
+        priority: Priority | None = None,
+    ) -> _Opening:
         """Open a stream as :meth:`start_request` does; await it, or ``async with`` it."""
-        return _Opening(lambda: self._open_stream(headers, end_stream))
+        return _Opening(lambda: self._open_stream(headers, end_stream, priority))
 
     def __aiter__(self) -> Self:
         """Iterate over inbound streams, until the connection ends."""

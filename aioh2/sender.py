@@ -203,6 +203,11 @@ class Sender:
         stream = self._connection.streams.get(stream_id)
         return 0 if stream is None else stream.outbound_flow_control_window
 
+    def order_by(self, scheduler: Scheduler) -> None:
+        """Ask another scheduler from now on."""
+        self._scheduler = scheduler
+        self.windows_changed()
+
     # --- changes -----------------------------------------------------------------------
 
     def window_opened(self, stream_id: int) -> None:

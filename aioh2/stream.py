@@ -20,6 +20,7 @@ from .body import Body
 from .exceptions import AIOH2Exception, SendException, StreamClosed, StreamReset
 from .flow import ReceiveWindow
 from .headers import Fields, HeaderInput, HeaderList, Kind, prepare
+from .scheduler import Priority
 
 __all__ = ["BlockedOn", "H2Stream"]
 
@@ -72,6 +73,9 @@ class Owner(Protocol):
 
     def body_waits(self, stream_id: int, waits: bool) -> None:
         """A reader begins, or ends, to wait for body bytes."""
+
+    def set_priority(self, stream_id: int, priority: Priority) -> None:
+        """Give a stream another place among those that send."""
 
     def send_reset(self, error: StreamReset) -> None:
         """Frame RST_STREAM; who waits to send gets ``error``."""
@@ -337,6 +341,16 @@ class H2Stream:
         error = StreamReset(self.id, code, "local")
         self.fail(error)
         self._owner.send_reset(error)
+
+    def set_priority(self, priority: Priority) -> None:
+        """Give the stream another place among those that send (RFC 9218).
+
+        On a client it tells the server with a PRIORITY_UPDATE frame (section 7); on a server it
+        orders what this side sends, from the next frame on. It comes too late for a stream that
+        is over, and then changes nothing. Raises ``TypeError`` for what is no
+        :class:`Priority`, and why the connection ended when it has.
+        """
+        self._owner.set_priority(self.id, priority)
 
     # --- reading -----------------------------------------------------------------------
 

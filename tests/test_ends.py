@@ -1780,7 +1780,7 @@ class TestNothingStays(Ends):
         self.assertEqual(len(protocol._ended), self.KEPT)
         self.assertEqual(len(protocol._conn.streams), 0)
         self.assertEqual(len(protocol._inbound), 0)
-        self.assertEqual(len(protocol._scheduler), 0)
+        self.assertEqual(len(protocol._tree), 0)
         self.assertEqual(protocol._conn.held_streams, 0)
         sender = protocol._sender
         self.assertEqual([len(sender._queues), len(sender._framed)], [0, 0])
