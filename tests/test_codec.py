@@ -355,4 +355,3 @@ class TestEncoderMemo(unittest.TestCase):
             encoder.encode((hpack.HeaderTuple(b":path", b"/%d" % number),))
         self.assertLessEqual(len(encoder._seen), Encoder.LISTS)
         self.assertLessEqual(len(encoder._pieces), Encoder.LISTS)
-

@@ -114,7 +114,7 @@ class TestServer(PriorityCase):
         frames = await peer.frames(DataFrame)
         self.assertEqual([frame.stream_id for frame in frames], [1, 1, 1, 3])
         peer.send(update(5, "u=1"))
-        self.assertEqual(await self.order(peer), [5, 5, 5, 3, 3])
+        self.assertEqual(await self.order(peer), [5, 5, 5, 3, 3, 3])
 
     async def test_update_before_the_request(self) -> None:
         """RFC 9218 section 7: it may overtake the request, and counts more than its field."""
