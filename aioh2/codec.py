@@ -167,10 +167,12 @@ class Encoder(hpack.Encoder):
         """Encode one field; also say whether it is encoded so again, while the table stands."""
         name, value = field
         if type(field) is not HeaderTuple:
-            return self.add((name, value), not getattr(field, "indexable", True), True), False
+            secret = not getattr(field, "indexable", True)
+            return self.add((name, value), secret, value.isascii()), False
         too_large = 4 * _size(name, value) > 3 * self.header_table.maxsize
         once = name in self.UNIQUE and field not in self._seen
-        piece = self.add((name, value), too_large or once, True)
+        # Huffman codes of other octets are two to four times as long as they
+        piece = self.add((name, value), too_large or once, value.isascii())
         if piece[0] & 0xF0 == 0x10:
             # not for the table, but no secret either (RFC 7541 section 6.2.2)
             piece = bytes([piece[0] & 0x0F]) + piece[1:]
@@ -243,7 +245,7 @@ class Decoder(hpack.Decoder):
         self._remembers = memo
         # What the blocks mean, and the state for which that holds.
         self._memo: dict[bytes, tuple[HeaderTuple, ...]] = {}
-        self._memo_state: tuple[int, int, int] | None = None
+        self._memo_state = self.state
 
     @property
     def state(self) -> tuple[int, int, int]:
@@ -254,14 +256,18 @@ class Decoder(hpack.Decoder):
         """As hpack's; ``raw`` headers come as a tuple that may be shared."""
         if not raw or not self._remembers:
             return super().decode(data, raw)
-        state = self.state
-        if state != self._memo_state:
+        known = self._memo_state
+        if (
+            known[0] != self.header_table.version
+            or known[1] != self.max_header_list_size
+            or known[2] != self.max_allowed_table_size
+        ):
             self._memo.clear()
-            self._memo_state = state
+            self._memo_state = known = self.state
         fields = self._memo.get(data)
         if fields is None:
             fields, lasts = self._fields(data)
-            if lasts and len(data) <= self.LONGEST and state == self.state:
+            if lasts and len(data) <= self.LONGEST and known == self.state:
                 _remember(self._memo, data, fields, self.BLOCKS)
         return fields
 

@@ -73,6 +73,8 @@ __all__ = [
 _Handled = tuple[list[Frame], list[Event]]
 
 _RECEIVING: Final = frozenset([StreamState.OPEN, StreamState.HALF_CLOSED_LOCAL])
+_HEADERS: Final = HeadersFrame.type
+_DATA: Final = DataFrame.type
 _END_HEADERS: Final = 0x04
 #: RFC 9218 section 2.1
 NO_RFC7540_PRIORITIES: Final = 0x9
@@ -203,11 +205,16 @@ class Connection(H2Connection):
             self._data_to_send = cast(Any, self._output)
         # h2's flags, which take a descriptor each time.
         self._client = bool(self.config.client_side)
+        self._own_ids = AllowedStreamIDs(self._client)
         self._packs_headers = self.fast.packing and not (
             self.config.validate_outbound_headers or self.config.normalize_outbound_headers
         )
         # SETTINGS that were sent and not acknowledged, in order (RFC 9113 section 6.5.3).
         self._unacked: deque[Mapping[int, int]] = deque()
+        #: SETTINGS_INITIAL_WINDOW_SIZE of this side that is in force, in bytes.
+        self.receive_window_size = 65_535
+        #: The largest header list that the peer takes, in bytes of RFC 9113 section 6.5.2.
+        self.max_list_size: int | None = None
         #: Whether the peer has acknowledged SETTINGS of ours.
         self.was_acked = False
         # Streams that have closed since the last call of take_closed().
@@ -245,7 +252,7 @@ class Connection(H2Connection):
         # no list of that size needs more, unless to hide how long it is
         self.incoming_buffer.max_block_size = max(size, self.incoming_buffer.max_block_size)
         if client:
-            self._data_to_send += b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
+            self._output += b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
         self.update_settings(dict(settings.items()))
         if window_size > self.inbound_flow_control_window:
             self.increment_flow_control_window(window_size - self.inbound_flow_control_window)
@@ -300,7 +307,7 @@ class Connection(H2Connection):
 
     def _receive_plain(self, frame: PlainFrame) -> list[Event]:
         kind, end_stream, stream_id, payload = frame
-        if kind == DataFrame.type:
+        if kind == _DATA:
             return self._receive_content(stream_id, payload, len(payload), end_stream)
         return self._receive_block(stream_id, payload, end_stream)
 
@@ -341,13 +348,13 @@ class Connection(H2Connection):
         self._prepare_for_sending([GoAwayFrame(0, last, error_code)])
 
     def _is_idle(self, stream_id: int) -> bool:
-        if self._stream_id_is_outbound(stream_id):
+        if stream_id % 2 == self._client:
             return stream_id > self.highest_outbound_stream_id
         return stream_id > self.highest_inbound_stream_id and not self._is_ignored(stream_id)
 
     def _is_ignored(self, stream_id: int) -> bool:
         """Whether it is a stream that our last GOAWAY has turned away (RFC 9113 section 6.8)."""
-        return stream_id > self._last_accepted and not self._stream_id_is_outbound(stream_id)
+        return stream_id > self._last_accepted and stream_id % 2 != self._client
 
     def _frame_on_closed(self, stream_id: int, *, opens: bool = False) -> None:
         """Judge HEADERS or DATA on a stream that is closed (RFC 9113 section 5.1).
@@ -367,7 +374,7 @@ class Connection(H2Connection):
 
     def _decode(self, block: bytes) -> Fields:
         try:
-            return cast(Fields, self.decoder.decode(block, raw=True))
+            return tuple(self.decoder.decode(block, raw=True))
         except OversizedHeaderListError as error:
             raise DenialOfServiceError(str(error)) from error
         except HPACKError as error:
@@ -421,7 +428,7 @@ class Connection(H2Connection):
             raise ProtocolError(f"HEADERS may not open the idle stream {stream_id}")
         self.state_machine.process_input(ConnectionInputs.RECV_HEADERS)
         self.highest_inbound_stream_id = stream_id
-        self._admit(stream_id, max(self._open_streams(1), self.held_streams))
+        self._admit(stream_id, max(self._open_count[1], self.held_streams))
 
     def _receive_request(self, stream_id: int, fields: Fields, end_stream: bool) -> list[Event]:
         facts = self._check(stream_id, fields, Kind.REQUEST)
@@ -435,7 +442,9 @@ class Connection(H2Connection):
             stream.priority = facts.priority
         if not end_stream:
             stream.expect(facts)
-        return stream.take_headers(join_cookies(fields), end_stream)
+        if facts.cookies > 1:
+            fields = join_cookies(fields)
+        return stream.take_headers(fields, end_stream)
 
     def _admit(self, stream_id: int, count: int) -> None:
         """Refuse a stream when ``count`` others leave no room for it (RFC 9113 section 5.1.2)."""
@@ -682,6 +691,7 @@ class Connection(H2Connection):
         self.remote_settings.update(frame.settings)
         event = RemoteSettingsChanged.from_settings(self.remote_settings, frame.settings)
         frames = self._acknowledge_settings()
+        self.max_list_size = _in_force(self.remote_settings, SettingCodes.MAX_HEADER_LIST_SIZE)
         for size in sizes:
             # each in turn: a smaller one in between must be announced (RFC 7541 section 4.2)
             self.encoder.header_table_size = size
@@ -699,6 +709,8 @@ class Connection(H2Connection):
         changes = super()._local_settings_acked()
         for key, values in later.items():
             self.local_settings._settings[key].extend(reversed(values))
+        window = _in_force(self.local_settings, SettingCodes.INITIAL_WINDOW_SIZE)
+        self.receive_window_size = window or 0
         return changes
 
     def _receive_goaway_frame(self, frame: GoAwayFrame) -> _Handled:
@@ -753,19 +765,21 @@ class Connection(H2Connection):
         """As h2's, for fields that are checked already and bytes, and with no frame objects."""
         stream = self.streams.get(stream_id)
         if stream is None:
-            limit, count = self.remote_settings.max_concurrent_streams, self.open_outbound_streams
-            if count >= limit:
+            limit = _in_force(self.remote_settings, SettingCodes.MAX_CONCURRENT_STREAMS)
+            count = self.open_outbound_streams
+            if limit is not None and count >= limit:
                 raise TooManyStreamsError(f"Max outbound streams is {limit}, {count} open")
         self.state_machine.process_input(ConnectionInputs.SEND_HEADERS)
         if stream is None:
-            kind = AllowedStreamIDs(self.config.client_side)
-            stream = cast(Stream, self._get_or_create_stream(stream_id, kind))
+            stream = cast(Stream, self._get_or_create_stream(stream_id, self._own_ids))
         block = stream.encode_fields(fields, self.encoder, end_stream)
         if self.failure is not None:
             return stream
         limit = self.max_outbound_frame_size
-        flags = end_stream | (_END_HEADERS if len(block) <= limit else 0)
-        self._output.add_frame(HeadersFrame.type, flags, stream_id, block[:limit])
+        if len(block) <= limit:
+            self._output.add_frame(_HEADERS, end_stream | _END_HEADERS, stream_id, block)
+            return stream
+        self._output.add_frame(_HEADERS, end_stream, stream_id, block[:limit])
         for at in range(limit, len(block), limit):
             flags = _END_HEADERS if at + limit >= len(block) else 0
             self._output.add_frame(ContinuationFrame.type, flags, stream_id, block[at : at + limit])
@@ -795,8 +809,8 @@ class Connection(H2Connection):
         ):
             super().send_data(stream_id, data, end_stream, pad_length)
             return
-        window = self.send_window(stream_id)
-        if size > max(window, 0):
+        window = min(stream.outbound_flow_control_window, self.outbound_flow_control_window)
+        if size > window and size > 0:
             raise FlowControlError(f"Cannot send {size} bytes, flow control window is {window}")
         if size > self.max_outbound_frame_size:
             raise FrameTooLargeError(
@@ -808,7 +822,7 @@ class Connection(H2Connection):
             stream.state_machine.process_input(StreamInputs.SEND_END_STREAM)
         stream.outbound_flow_control_window -= size
         self.outbound_flow_control_window -= size
-        self._output.add_frame(DataFrame.type, end_stream, stream_id, data)
+        self._output.add_frame(_DATA, end_stream, stream_id, data)
 
     def send_body(self, stream_id: int, data: memoryview, end_stream: bool = False) -> None:
         """As ``send_data``, in as many frames as it takes; the window must hold all of it."""
@@ -832,7 +846,7 @@ class Connection(H2Connection):
         self.outbound_flow_control_window -= rest
         for at in range(limit, size, limit):
             ends = end_stream and at + limit >= size
-            self._output.add_frame(DataFrame.type, ends, stream_id, data[at : at + limit])
+            self._output.add_frame(_DATA, ends, stream_id, data[at : at + limit])
 
     @property
     def outbound_streams(self) -> int:
@@ -850,8 +864,7 @@ class Connection(H2Connection):
 
     def data_to_send(self, amount: int | None = None) -> bytes:
         """As h2's, which copies once more."""
-        if not self.fast.packing:
-            return super().data_to_send(amount)
+        self._gather()
         data = self._output.take()
         if amount is not None and amount < len(data):
             self._output += data[amount:]
@@ -873,13 +886,19 @@ class Connection(H2Connection):
     @property
     def pending(self) -> int:
         """Bytes that wait for data_to_send()."""
-        return len(self._data_to_send)
+        self._gather()
+        return len(self._output)
+
+    def _gather(self) -> None:
+        """Take over what h2 has framed, where that does not come straight here."""
+        if not self.fast.packing:
+            self._output += super().data_to_send()
 
     # --- streams -----------------------------------------------------------------------
 
     def _begin_new_stream(self, stream_id: int, allowed_ids: AllowedStreamIDs) -> Stream:
         # h2's makes its own class of stream. Inbound ids are checked where frames come in.
-        outbound = self._stream_id_is_outbound(stream_id)
+        outbound = stream_id % 2 == self._client
         if outbound and stream_id <= self.highest_outbound_stream_id:
             raise StreamIDTooLowError(stream_id, self.highest_outbound_stream_id)
         if stream_id % 2 != int(allowed_ids):
@@ -887,7 +906,7 @@ class Connection(H2Connection):
         stream = self._new_stream(
             stream_id,
             self.config,
-            self.receive_window_size,
+            _in_force(self.local_settings, SettingCodes.INITIAL_WINDOW_SIZE) or 0,
             _in_force(self.remote_settings, SettingCodes.INITIAL_WINDOW_SIZE) or 0,
             self._on_change,
         )
@@ -898,16 +917,6 @@ class Connection(H2Connection):
         else:
             self.highest_inbound_stream_id = stream_id
         return stream
-
-    @property
-    def receive_window_size(self) -> int:
-        """SETTINGS_INITIAL_WINDOW_SIZE of this side that is in force, in bytes."""
-        return _in_force(self.local_settings, SettingCodes.INITIAL_WINDOW_SIZE) or 0
-
-    @property
-    def max_list_size(self) -> int | None:
-        """The largest header list that the peer takes, in bytes of RFC 9113 section 6.5.2."""
-        return _in_force(self.remote_settings, SettingCodes.MAX_HEADER_LIST_SIZE)
 
     def _stream_changed(self, stream_id: int, before: StreamState, after: StreamState) -> None:
         self._open_count[stream_id % 2] += STREAM_OPEN[after] - STREAM_OPEN[before]

@@ -781,7 +781,7 @@ class Driver(asyncio.Protocol):
         closed = self._conn.take_closed()
         if closed:
             self._retire_all(closed)
-        if len(self._slots):
+        if self._slots.waiting:
             if not self.client_side:
                 # pushes, whose parents may have ended
                 self._slots.recheck()

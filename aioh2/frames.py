@@ -180,6 +180,8 @@ class FrameBuffer:
                 return None
             self._at = end
             if stream_id and self.plainly and _PLAIN_FLAGS.get(kind) == flags & _BUT_END_STREAM:
+                if length > self.max_block_size and kind == HeadersFrame.type:
+                    raise self._too_large()
                 self.units += 1
                 return kind, bool(flags & _END_STREAM), stream_id, data[body:end]
             if kind == AltSvcFrame.type and self._server:
@@ -215,6 +217,9 @@ class FrameBuffer:
             raise FrameDataMissingError(f"a SETTINGS frame has {length} bytes")
         self._settings_came = True
 
+    def _too_large(self) -> DenialOfServiceError:
+        return DenialOfServiceError(f"a header block exceeds {self.max_block_size} bytes")
+
     def _check_first(self, kind: int, flags: int, stream_id: int) -> None:
         if kind == SettingsFrame.type and not flags & _ACK and not stream_id:
             return
@@ -237,7 +242,7 @@ class FrameBuffer:
         else:
             return frame
         if sum(len(part.data) for part in block) > self.max_block_size:
-            raise DenialOfServiceError(f"a header block exceeds {self.max_block_size} bytes")
+            raise self._too_large()
         if "END_HEADERS" not in frame.flags:
             return None
         first: Frame = block[0]

@@ -151,7 +151,8 @@ class StreamHandlers:
         current_stream.set(stream)
         try:
             await handler(stream)
-            await self._finish(stream)
+            if not stream.is_complete:
+                await self._finish(stream)
         except asyncio.CancelledError:
             if stream.failure is None:
                 raise

@@ -52,6 +52,8 @@ class Facts(NamedTuple):
     content_length: int | None = None
     #: The value of ``priority`` (RFC 9218) in a request, lines joined, where there is one.
     priority: bytes | None = None
+    #: The ``cookie`` fields of a request, which may come in crumbs.
+    cookies: int = 0
     #: The size of the list as SETTINGS_MAX_HEADER_LIST_SIZE counts (RFC 9113 section 6.5.2);
     #: known of lists that go out.
     size: int = 0
@@ -297,6 +299,7 @@ def check(fields: Fields, kind: Kind, *, extended_connect: bool = False) -> Fact
     host: bytes | None = None
     length: int | None = None
     signals: list[bytes] = []
+    cookies = 0
     regular = False
     for field in fields:
         if field in _good_lines:
@@ -322,11 +325,15 @@ def check(fields: Fields, kind: Kind, *, extended_connect: bool = False) -> Fact
             host = value
         elif name == b"priority":
             signals.append(value)
+        elif name == b"cookie":
+            cookies += 1
         elif name not in _COUNTED and _is_line_worth_keeping(name, value):
             _remember(_good_lines, field, True)
     if kind is Kind.REQUEST:
         facts = _check_request(pseudo, host, length, extended_connect)
-        return facts._replace(priority=b", ".join(signals)) if signals else facts
+        if cookies or signals:
+            facts = facts._replace(cookies=cookies, priority=b", ".join(signals) or None)
+        return facts
     if kind is Kind.RESPONSE:
         return _check_response(pseudo, length)
     return Facts()

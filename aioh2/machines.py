@@ -227,12 +227,12 @@ class Stream(BaseStream):
             machine.process_input(StreamInputs.SEND_END_STREAM)
         elif machine.trailers_sent:
             raise ProtocolError("Trailers must have END_STREAM set.")
-        if machine.client and self._authority is None:
+        if not machine.client:
+            self.request_method = None
+        elif self.method is None:
             # relies on _authority: that of the request, which pushes must have, too
             self._authority = _pseudo(fields, b":authority")
-        self.request_method = _pseudo(fields, b":method")
-        if self.method is None:
-            self.method = self.request_method
+            self.request_method = self.method = _pseudo(fields, b":method")
         return block
 
     def take_headers(
@@ -338,13 +338,17 @@ class ClosedStreams:
         side = stream_id & 1
         codes = self._codes[side]
         at = (stream_id >> 1) - self._first[side]
-        if at < 0:
-            # too old to be remembered
-            return
-        if at >= len(codes) + self.KEPT:
+        if at >= len(codes) + self.KEPT or not codes:
+            # far from all that is known: begin anew, with it
             codes.clear()
             self._first[side], at = stream_id >> 1, 0
-        if at >= len(codes):
+        if at < 0:
+            if len(codes) - at > self.KEPT:
+                # too old to be remembered
+                return
+            codes[:0] = bytes(-at)
+            self._first[side], at = stream_id >> 1, 0
+        elif at >= len(codes):
             codes.extend(bytes(at + 1 - len(codes)))
         codes[at] = 1 if reason is None else 2 + reason._value_
         if len(codes) >= 2 * self.KEPT:

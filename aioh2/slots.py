@@ -21,8 +21,8 @@ class Slots:
     def __init__(self, free: Callable[[], int]) -> None:
         # How many streams could be opened now; less than 0 when the limit was lowered.
         self._free = free
-        # Who waits, by ticket, the lowest and next one first.
-        self._waiting: OrderedDict[int, tuple[asyncio.Future[None], Callable[[], None]]] = (
+        #: Who waits, by ticket, the lowest and next one first.
+        self.waiting: OrderedDict[int, tuple[asyncio.Future[None], Callable[[], None]]] = (
             OrderedDict()
         )
         self._tickets = itertools.count()
@@ -31,7 +31,7 @@ class Slots:
 
     def __len__(self) -> int:
         """Count who waits."""
-        return len(self._waiting)
+        return len(self.waiting)
 
     @property
     def available(self) -> int:
@@ -45,7 +45,7 @@ class Slots:
         says. Cancelled, it gives the slot to the next.
         """
         check()
-        if not self._waiting and self.available:
+        if not self.waiting and self.available:
             return
         ticket = next(self._tickets)
         await self._turn(ticket, check)
@@ -55,15 +55,15 @@ class Slots:
 
     async def _turn(self, ticket: int, check: Callable[[], None]) -> None:
         future = asyncio.get_running_loop().create_future()
-        last = next(reversed(self._waiting), ticket)
-        self._waiting[ticket] = (future, check)
+        last = next(reversed(self.waiting), ticket)
+        self.waiting[ticket] = (future, check)
         if last > ticket:
-            self._waiting = OrderedDict(sorted(self._waiting.items()))
+            self.waiting = OrderedDict(sorted(self.waiting.items()))
         try:
             await future
         except asyncio.CancelledError:
-            if self._waiting.get(ticket) == (future, check):
-                del self._waiting[ticket]
+            if self.waiting.get(ticket) == (future, check):
+                del self.waiting[ticket]
             elif not future.cancelled() and future.exception() is None:
                 self._reserved -= 1
                 self.grant()
@@ -77,25 +77,25 @@ class Slots:
 
     def grant(self) -> None:
         """Give the free slots to those who wait."""
-        while self._waiting and self.available:
-            _, (future, _) = self._waiting.popitem(last=False)
+        while self.waiting and self.available:
+            _, (future, _) = self.waiting.popitem(last=False)
             if not future.done():
                 self._reserved += 1
                 future.set_result(None)
 
     def fail(self, error: AIOH2Exception) -> None:
         """No stream can be opened any more: everybody who waits gets a copy of ``error``."""
-        while self._waiting:
-            _, (future, _) = self._waiting.popitem(last=False)
+        while self.waiting:
+            _, (future, _) = self.waiting.popitem(last=False)
             if not future.done():
                 future.set_exception(error.fresh())
 
     def recheck(self) -> None:
         """Something has ended: who waits in vain since then gets what its ``check`` raises."""
-        for ticket, (future, check) in list(self._waiting.items()):
+        for ticket, (future, check) in list(self.waiting.items()):
             try:
                 check()
             except AIOH2Exception as error:
-                del self._waiting[ticket]
+                del self.waiting[ticket]
                 if not future.done():
                     future.set_exception(error)

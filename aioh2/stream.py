@@ -114,7 +114,6 @@ class H2Stream:
         "_abandoned",
         "_body",
         "_encoding",
-        "_failure",
         "_informational",
         "_local_ended",
         "_owner",
@@ -127,6 +126,7 @@ class H2Stream:
         "_turns",
         "_waiters",
         "_window_size",
+        "failure",
         "id",
         "request_headers",
     )
@@ -171,8 +171,8 @@ class H2Stream:
         self._promises: deque[H2Stream] | None = None
         # Whether the peer has ended its side cleanly.
         self._remote_ended = remote_ended
-        # What ended the stream otherwise, as a template for those who ask.
-        self._failure: AIOH2Exception | None = None
+        #: What ended the stream otherwise, as a template for those who ask; None: nothing.
+        self.failure: AIOH2Exception | None = None
         # Whether that was the application of this side.
         self._abandoned = False
 
@@ -183,7 +183,7 @@ class H2Stream:
         return f"<{type(self).__name__} {self.id} {self._state()}>"
 
     def _state(self) -> str:
-        if self._failure is not None:
+        if self.failure is not None:
             return "failed"
         if self._local_ended:
             return "closed" if self._remote_ended else "half-closed (local)"
@@ -420,7 +420,7 @@ class H2Stream:
     @property
     def is_over(self) -> bool:
         """Whether nothing more is sent or received."""
-        return self._failure is not None or (
+        return self.failure is not None or (
             self._remote_ended and self._local_ended and not self._owner.has_queued(self.id)
         )
 
@@ -435,9 +435,9 @@ class H2Stream:
         return self._local_ended
 
     @property
-    def failure(self) -> AIOH2Exception | None:
-        """What ended the stream other than the peer's clean end."""
-        return self._failure
+    def is_complete(self) -> bool:
+        """Whether both sides have ended it cleanly, as far as they are concerned."""
+        return self._local_ended and self._remote_ended
 
     @property
     def unread(self) -> int:
@@ -499,8 +499,8 @@ class H2Stream:
 
     def fail(self, error: AIOH2Exception) -> None:
         """The stream has ended in another way; everybody who waits gets a copy of ``error``."""
-        if self._failure is None:
-            self._failure = error
+        if self.failure is None:
+            self.failure = error
             self._wake_all()
 
     def resize_window(self, size: int) -> None:
@@ -525,8 +525,8 @@ class H2Stream:
         """Raise what keeps this side from sending headers."""
         if self._abandoned:
             raise StreamClosed(self.id, "this side has reset it")
-        if self._failure is not None:
-            raise self._failure.fresh()
+        if self.failure is not None:
+            raise self.failure.fresh()
         if self._local_ended:
             raise StreamClosed(self.id, "this side has ended it already")
 
@@ -536,8 +536,10 @@ class H2Stream:
             raise StreamClosed(self.id, "its response has not started; start_response comes first")
 
     def _check_sending(self, data: memoryview) -> None:
-        if self._failure is not None and not self._abandoned:
-            raise SendException(bytes(data), self._failure.fresh())
+        if self.failure is None and self._started and not self._local_ended:
+            return
+        if self.failure is not None and not self._abandoned:
+            raise SendException(bytes(data), self.failure.fresh())
         self._check_ending()
 
     async def _until_sent(self, future: asyncio.Future[None] | None, ends: bool) -> None:
@@ -552,8 +554,8 @@ class H2Stream:
             raise
 
     async def _wait_unless_failed(self, what: _Wait) -> None:
-        if self._failure is not None:
-            raise self._failure.fresh()
+        if self.failure is not None:
+            raise self.failure.fresh()
         if self._waiters is None:
             self._waiters = {}
         future = asyncio.get_running_loop().create_future()
@@ -627,7 +629,7 @@ class H2Stream:
     async def _wait_for(self, wanted: int, *, partial: bool) -> None:
         """Wait for ``wanted`` bytes, or the end; ``partial``: or what came before a failure."""
         while self.unread < wanted and not self._remote_ended:
-            if self._failure is not None and self.unread and partial:
+            if self.failure is not None and self.unread and partial:
                 return
             if self._body is not None:
                 self._credit(self._body.claim(wanted))
@@ -641,5 +643,5 @@ class H2Stream:
         return data
 
     def _credit(self, count: int) -> None:
-        if count and not self._remote_ended and self._failure is None:
+        if count and not self._remote_ended and self.failure is None:
             self._owner.credit(self.id, count, self.window)

@@ -56,6 +56,7 @@ class Watchdog:
         self._limits: dict[Limit, float] = {
             kind: limit for kind in Limit if (limit := getattr(config, kind.value)) is not None
         }
+        self._watches_streams = Limit.WINDOW in self._limits or Limit.BODY in self._limits
         # The clock, from start() on.
         self._loop: asyncio.AbstractEventLoop | None = None
         self._timer: asyncio.TimerHandle | None = None
@@ -149,7 +150,8 @@ class Watchdog:
 
     def forget(self, stream_id: int) -> None:
         """A stream is over."""
-        self._timeouts.forget(stream_id)
+        if self._watches_streams:
+            self._timeouts.forget(stream_id)
 
     # --- the timer ---------------------------------------------------------------------
 

@@ -1587,7 +1587,7 @@ class TestExtending(Conformance):
     """Sections 5.5 and 7."""
 
     async def test_unknown_settings(self) -> None:
-        unknown = [(code, 2**32 - 1) for code in (0, 7, 9, 0x10, 0x101, 0x104, 0xF000, 0xFFFF)]
+        unknown = [(code, 2**32 - 1) for code in (0, 7, 0x10, 0x101, 0x104, 0xF000, 0xFFFF)]
         await self.both_accept(setting(*unknown))
 
     async def test_unknown_settings_are_not_taken_for_others(self) -> None:
@@ -1915,7 +1915,7 @@ class TestSettingsFrame(Conformance):
         server.send(headers(1), window_update(0, 200_000))
         await server.frames()
         before = len(server.peer.transport.written)
-        await server.protocol.start_response(1, [*RESPONSE, (b"x", b"\xff" * 10_000)])
+        await server.protocol.start_response(1, [*RESPONSE, (b"x", b"\xff" * 30_000)])
         await server.protocol.send_data(1, b"x" * 100_000)
         await settle()
         written = cut(server.peer.transport.written[before:])

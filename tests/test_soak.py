@@ -13,5 +13,5 @@ class TestSoak(unittest.TestCase):
     def test_nothing_stays(self) -> None:
         output = io.StringIO()
         with contextlib.redirect_stdout(output):
-            code = requests.main(["--requests", "2000"])
+            code = requests.main(["--requests", "10000"])
         self.assertEqual(code, 0, output.getvalue())
