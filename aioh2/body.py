@@ -33,18 +33,14 @@ class Body:
         #: The peer's credit.
         self.window = ReceiveWindow(window_size)
 
-    @property
-    def next_chunk(self) -> int:
-        """How many bytes of the oldest unread DATA frame there are; there must be one."""
-        return len(self._chunks[0]) - self._head
-
     def received(self, data: bytes, flow_controlled_length: int) -> int:
         """Keep a frame's bytes; return the credit that is due for its padding."""
         self.window.received(flow_controlled_length)
-        if data:
+        size = len(data)
+        if size:
             self._keep(data)
-            self.buffered += len(data)
-        padding = flow_controlled_length - len(data)
+            self.buffered += size
+        padding = flow_controlled_length - size
         return self.window.consumed(padding) if padding else 0
 
     def _keep(self, data: bytes) -> None:
@@ -71,6 +67,16 @@ class Body:
             return 0
         self._claimed += more
         return self.window.consumed(more)
+
+    def take_chunk(self) -> tuple[bytes, int]:
+        """Take what is left of the oldest unread DATA frame; there must be one."""
+        chunk = self._chunks[0]
+        if self._head or self._claimed or type(chunk) is not bytes:
+            return self.take(len(chunk) - self._head)
+        self._chunks.popleft()
+        size = len(chunk)
+        self.buffered -= size
+        return chunk, self.window.consumed(size)
 
     def take(self, count: int) -> tuple[bytes, int]:
         """Take the first ``count`` bytes, which must be there; return them, and the credit due."""

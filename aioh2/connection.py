@@ -108,6 +108,17 @@ def _what_h2_allows() -> Fast:
 
     The others are as public as their class: what they rely on, h2 documents.
     """
+    return Fast(
+        streams=_streams_are_as_known(),
+        packing=hasattr(H2Connection(), "_data_to_send"),
+        memo=codec.AS_KNOWN,
+    )
+
+
+def _streams_are_as_known() -> bool:
+    parameters = ["stream_id", "config", "inbound_window_size", "outbound_window_size"]
+    if list(inspect.signature(h2.stream.H2Stream).parameters) != parameters:
+        return False
     stream = h2.stream.H2Stream(1, H2Configuration(), 1, 2)
     fresh = {
         **QuickStream.FRESH,
@@ -117,13 +128,8 @@ def _what_h2_allows() -> Fast:
         "outbound_flow_control_window": 2,
         "_inbound_window_manager": getattr(stream, "_inbound_window_manager", None),
     }
-    as_known = vars(stream) == fresh and hasattr(h2.stream, "_transitions")
     sized = list(inspect.signature(WindowManager).parameters) == ["max_window_size"]
-    return Fast(
-        streams=as_known and sized,
-        packing=hasattr(H2Connection(), "_data_to_send"),
-        memo=codec.AS_KNOWN,
-    )
+    return vars(stream) == fresh and sized and hasattr(h2.stream, "_transitions")
 
 
 #: What is switched on where nobody says otherwise.
@@ -567,16 +573,15 @@ class Connection(H2Connection):
         self, stream_id: int, data: bytes, length: int, end_stream: bool
     ) -> list[Event]:
         """Take the content of a DATA frame, ``length`` with its padding; return h2's events."""
-        if self._is_idle(stream_id):
+        stream = self.streams.get(stream_id)
+        if stream is None and self._is_idle(stream_id):
             raise ProtocolError(f"DATA on the idle stream {stream_id}")
         # raises FlowControlError, for the connection, where the window is overdrawn
         self._inbound_flow_control_window_manager.window_consumed(length)
-        stream = self.streams.get(stream_id)
         self._discarded += length
-        if self._is_ignored(stream_id):
-            return []
-        if stream is None or stream.closed:
-            self._frame_on_closed(stream_id)
+        if stream is None or stream.state_machine.state is StreamState.CLOSED:
+            if not self._is_ignored(stream_id):
+                self._frame_on_closed(stream_id)
             return []
         self._check_data(stream, len(data), length, end_stream)
         self._discarded -= length
@@ -877,11 +882,22 @@ class Connection(H2Connection):
 
     def credit(self, count: int, stream_id: int | None = None) -> None:
         """Queue a WINDOW_UPDATE of ``count`` bytes; none for a stream that gets no more DATA."""
+        stream = None
         if stream_id is not None:
             stream = self.streams.get(stream_id)
             if stream is None or stream.state_machine.state not in _RECEIVING:
                 return
-        self.increment_flow_control_window(count, stream_id)
+        if not self.fast.packing or self.frame_log is not None or self.failure is not None:
+            self.increment_flow_control_window(count, stream_id)
+            return
+        self.state_machine.process_input(ConnectionInputs.SEND_WINDOW_UPDATE)
+        if stream is None:
+            self._inbound_flow_control_window_manager.window_opened(count)
+        else:
+            stream.state_machine.process_input(StreamInputs.SEND_WINDOW_UPDATE)
+            stream._inbound_window_manager.window_opened(count)
+        payload = count.to_bytes(4, "big")
+        self._output.add_frame(WindowUpdateFrame.type, 0, stream_id or 0, payload)
 
     @property
     def pending(self) -> int:

@@ -839,8 +839,7 @@ class Driver(asyncio.Protocol):
 
     def _credit_connection(self, count: int) -> None:
         if count:
-            self._window.received(count)
-            credit = self._window.consumed(count)
+            credit = self._window.passed(count)
             if credit:
                 self._conn.credit(credit)
 

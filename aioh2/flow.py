@@ -51,8 +51,12 @@ class ReceiveWindow:
     def consumed(self, count: int) -> int:
         """Say that ``count`` of the unread bytes are used; return the credit to send now, or 0."""
         self._unread -= count
-        self._owed += count
-        return self._due()
+        return self.passed(count)
+
+    def passed(self, count: int) -> int:
+        """Take ``count`` bytes that are used as they arrive; return the credit to send, or 0."""
+        self._owed = owed = self._owed + count
+        return self._due() if 2 * owed >= self.size else 0
 
     def resize(self, size: int) -> int:
         """Change the size, which SETTINGS has told the peer already; return credit due, or 0.

@@ -123,6 +123,9 @@ class FrameBuffer:
         # What is being cut, and up to where.
         self._data = b""
         self._at = 0
+        # What came after it, and up to where it is used.
+        self._later = b""
+        self._later_at = 0
         # The beginning of a frame whose rest has not come, and how many bytes it needs.
         self._rest = bytearray()
         self._needed = 0
@@ -138,15 +141,8 @@ class FrameBuffer:
         """Add received bytes, when those before are used up; raises ``PrefaceError``."""
         if self._preface:
             data = self._check_preface(bytes(data))
-        if self._rest:
-            self._rest += data
-            if len(self._rest) < self._needed:
-                return
-            data = bytes(self._rest)
-            self._rest.clear()
-        elif type(data) is not bytes:
-            data = bytes(data)
-        self._data, self._at = data, 0
+        self._later, self._later_at = bytes(data), 0
+        self._go_on(_HEADER)
 
     def _check_preface(self, data: bytes) -> bytes:
         size = len(self._preface)
@@ -168,7 +164,8 @@ class FrameBuffer:
             data, start = self._data, self._at
             body = start + _HEADER
             if len(data) < body:
-                self._wait(_HEADER)
+                if self._go_on(_HEADER):
+                    continue
                 return None
             high, low, kind, flags, stream_id = _unpack_header(data, start)
             length = high << 8 | low
@@ -176,7 +173,8 @@ class FrameBuffer:
             self._check_header(length, kind, flags, stream_id)
             end = body + length
             if len(data) < end:
-                self._wait(_HEADER + length)
+                if self._go_on(_HEADER + length):
+                    continue
                 return None
             self._at = end
             if stream_id and self.plainly and _PLAIN_FLAGS.get(kind) == flags & _BUT_END_STREAM:
@@ -192,12 +190,29 @@ class FrameBuffer:
                 self.units += 1
                 return frame
 
-    def _wait(self, needed: int) -> None:
-        """Keep what has come of a frame until all ``needed`` bytes are there."""
+    def _go_on(self, needed: int) -> bool:
+        """Go on with what came later; whether there is enough for the next step.
+
+        A frame that is there in part is kept until the ``needed`` bytes are. So only such frames
+        are copied before they are cut, and a frame that comes byte by byte is copied once.
+        """
         if self._at < len(self._data):
             self._rest += memoryview(self._data)[self._at :]
             self._needed = needed
+        if not self._rest:
+            self._data, self._at = self._later, self._later_at
+            self._later, self._later_at = b"", 0
+            return self._at < len(self._data)
+        end = self._later_at + self._needed - len(self._rest)
+        self._rest += memoryview(self._later)[self._later_at : end]
+        self._later_at = end
         self._data, self._at = b"", 0
+        if len(self._rest) < self._needed:
+            self._later, self._later_at = b"", 0
+            return False
+        self._data = bytes(self._rest)
+        self._rest.clear()
+        return True
 
     def _check_header(self, length: int, kind: int, flags: int, stream_id: int) -> None:
         if not self._settings_came:

@@ -281,7 +281,8 @@ class QuickStream(Stream):
     ``WindowManager``.
     """
 
-    #: What h2's sets on each new stream: the class has it, until it changes.
+    #: What h2's sets on each new stream: the class has it, until it changes. Of these,
+    #: ``_expected_content_length`` and ``_actual_content_length`` are of no use here.
     FRESH: ClassVar[dict[str, object]] = {
         "max_outbound_frame_size": None,
         "request_method": None,
@@ -362,8 +363,8 @@ class ClosedStreams:
         at = (stream_id >> 1) - self._first[side]
         return self._codes[side][at] if 0 <= at < len(self._codes[side]) else 0
 
-    def __contains__(self, stream_id: int) -> bool:
-        return self._code(stream_id) != 0
+    def __contains__(self, stream_id: object) -> bool:
+        return isinstance(stream_id, int) and self._code(stream_id) != 0
 
     def __getitem__(self, stream_id: int) -> StreamClosedBy | None:
         code = self._code(stream_id)

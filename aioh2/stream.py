@@ -365,13 +365,13 @@ class H2Stream:
         after the bytes that came before it; a read of all raises at once, and they stay readable
         in pieces. Cancelling it loses nothing. Reads of one stream go in the order of the calls.
         """
-        wanted = None if size is None else operator.index(size)
-        if wanted is not None and wanted < -1:
+        if size is None:
+            return await self._read_chunk()
+        wanted = operator.index(size)
+        if wanted < -1:
             raise ValueError(f"size must be None, -1 or from 0 upwards, not {size}")
         await self._begin_read()
         try:
-            if wanted is None:
-                return await self._read_chunk()
             await self._wait_for(wanted if wanted >= 0 else sys.maxsize, partial=wanted >= 0)
             return self._take(min(wanted, self.unread) if wanted >= 0 else self.unread)
         finally:
@@ -398,7 +398,7 @@ class H2Stream:
         return self
 
     async def __anext__(self) -> bytes:
-        chunk = await self.read()
+        chunk = await self._read_chunk()
         if not chunk:
             raise StopAsyncIteration
         return chunk
@@ -488,7 +488,9 @@ class H2Stream:
     def feed_data(self, data: bytes, flow_controlled_length: int) -> None:
         """Take body bytes; padding gives its credit back at once."""
         body = self._body or self._expect_body()
-        self._credit(body.received(data, flow_controlled_length))
+        credit = body.received(data, flow_controlled_length)
+        if credit:
+            self._credit(credit)
         if data:
             self._wake(_Wait.BODY)
 
@@ -619,12 +621,20 @@ class H2Stream:
         self._reading = False
 
     async def _read_chunk(self) -> bytes:
-        while not self.unread:
-            if self._remote_ended:
-                return b""
-            await self._wait_unless_failed(_Wait.BODY)
-        assert self._body is not None
-        return self._take(self._body.next_chunk)
+        body = self._body
+        if body is None or not body.buffered or self._reading:
+            await self._begin_read()
+            try:
+                await self._wait_for(1, partial=True)
+            finally:
+                self._end_read()
+            body = self._body
+        if body is None or not body.buffered:
+            return b""
+        chunk, credit = body.take_chunk()
+        if credit:
+            self._credit(credit)
+        return chunk
 
     async def _wait_for(self, wanted: int, *, partial: bool) -> None:
         """Wait for ``wanted`` bytes, or the end; ``partial``: or what came before a failure."""

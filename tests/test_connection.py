@@ -280,6 +280,14 @@ class TestUpdateSettings(ConnectionCase):
         made.receive(raw(SETTINGS, ACK))
         self.assertEqual(made.local_settings[0x99], 7)
 
+    def test_sizes_in_force(self) -> None:
+        made = self.server()
+        self.assertEqual((made.receive_window_size, made.max_list_size), (65535, None))
+        made.update_settings({self.WINDOW: 10})
+        self.assertEqual(made.receive_window_size, 65535)
+        made.receive(raw(SETTINGS, ACK) + setting((6, 500)))
+        self.assertEqual((made.receive_window_size, made.max_list_size), (10, 500))
+
     def test_setting_of_two_octets(self) -> None:
         """It must not go out as the setting of its lower octet."""
         made = self.server()
@@ -935,6 +943,60 @@ class TestOtherFrames(ConnectionCase):
         made.push_stream(1, 2, REQUEST)
 
 
+PRIORITY_UPDATE: Final = 0x10
+
+
+class TestPriorityUpdate(ConnectionCase):
+    """RFC 9218 section 7.1."""
+
+    def update(self, stream_id: int, field: bytes = b"u=1") -> bytes:
+        return raw(PRIORITY_UPDATE, 0, 0, u32(stream_id) + field)
+
+    def test_event(self) -> None:
+        made = self.server()
+        made.receive(opening(3))
+        made.push_stream(3, 2, REQUEST)
+        # open, idle, promised, and with the reserved bit
+        for stream_id in (3, 5, 2, 2**31 + 3):
+            (event,) = made.receive(self.update(stream_id))
+            assert isinstance(event, module.PriorityUpdateReceived)
+            self.assertEqual((event.stream_id, event.field), (stream_id % 2**31, b"u=1"))
+        (event,) = made.receive(self.update(3, b""))
+        assert isinstance(event, module.PriorityUpdateReceived)
+        self.assertEqual(event.field, b"")
+
+    def test_closed_stream(self) -> None:
+        made = self.server()
+        made.receive(opening(3) + rst_stream(3))
+        self.assert_ignored(made, self.update(3) + self.update(1))
+
+    def test_refused(self) -> None:
+        code, size = ErrorCodes.PROTOCOL_ERROR, ErrorCodes.FRAME_SIZE_ERROR
+        self.assert_failed(self.client(POST), self.update(1), code)
+        self.assert_failed(self.server(), raw(PRIORITY_UPDATE, 0, 1, u32(1)), code)
+        self.assert_failed(self.server(), self.update(0), code)
+        self.assert_failed(self.server(), self.update(2), code)
+        self.assert_failed(self.server(), raw(PRIORITY_UPDATE, 0, 0, b"123"), size)
+
+    def test_sent(self) -> None:
+        made = self.client(POST)
+        made.update_priority(1, b"u=5, i")
+        self.assertEqual(self.written(made), [(PRIORITY_UPDATE, 0, 0, u32(1) + b"u=5, i")])
+
+    def test_field(self) -> None:
+        made = self.server()
+        made.receive(opening(1, [*POST, (b"priority", b"u=2")]) + opening(3))
+        fields = [made.priority_field(stream_id) for stream_id in (1, 3, 5)]
+        self.assertEqual(fields, [b"u=2", None, None])
+
+    def test_setting(self) -> None:
+        """RFC 9218 section 2.1: it is 0 or 1."""
+        for value in (0, 1):
+            found = self.server().receive(setting((9, value)))
+            self.assertEqual(kinds(found), ["RemoteSettingsChanged"])
+        self.assert_failed(self.server(), setting((9, 2)), ErrorCodes.PROTOCOL_ERROR)
+
+
 # --- sending -------------------------------------------------------------------------------
 
 
@@ -989,6 +1051,22 @@ class TestSending(ConnectionCase):
         made.send_headers(1, iter(CONNECT))
         self.assertEqual(self.stream(made).method, b"CONNECT")
         self.assertEqual([frame[0] for frame in self.written(made)], [HEADERS])
+
+    def test_largest_list(self) -> None:
+        """What the peer has announced that it takes, it takes, whatever its octets."""
+        for octet in (b"a", b"\xff"):
+            with self.subTest(octet):
+                sender, receiver = self.client(), self.server()
+                sender.receive(setting((6, LIMITS[SettingCodes.MAX_HEADER_LIST_SIZE])))
+                self.assertEqual(sender.max_list_size, receiver.decoder.max_header_list_size)
+                fields = [*REQUEST, *[(b"x%d" % n, octet * 4_000) for n in range(16)]]
+                size = sum(32 + len(name) + len(value) for name, value in fields)
+                self.assertLess(size, 65_536)
+                sender.data_to_send()
+                sender.send_headers(1, [hpack.HeaderTuple(*field) for field in fields], True)
+                found = receiver.receive(sender.data_to_send())
+                self.assertIsNone(receiver.failure)
+                self.assertEqual(kinds(found), ["RequestReceived", "StreamEnded"])
 
     def test_pushed_response(self) -> None:
         made = self.server()
@@ -1176,7 +1254,6 @@ class TestWhatIsReliedOn(unittest.TestCase):
         self.assertEqual(plain._closed_streams, {})
         self.assertEqual(plain._inbound_flow_control_window_manager.current_window_size, 65535)
         self.assertIsNone(plain._stream_closed_by(1))
-        self.assertTrue(plain._stream_id_is_outbound(2))
 
     def test_state_of_a_stream(self) -> None:
         plain = h2.stream.H2Stream(1, H2Configuration(), 10, 10)
@@ -1247,6 +1324,8 @@ class TestFastLanes(unittest.TestCase):
                 result: Any = shown(call(connection))
             except ProtocolError as error:
                 result = (type(error), str(error))
+            # when what has closed goes from the table is up to each lane; asking does it
+            count = connection.open_inbound_streams, connection.open_outbound_streams
             states = {
                 stream_id: (
                     stream.state_machine.state,
@@ -1262,6 +1341,7 @@ class TestFastLanes(unittest.TestCase):
                 (
                     result,
                     connection.pending,
+                    count,
                     connection.data_to_send(),
                     states,
                     connection.outbound_flow_control_window,
@@ -1289,15 +1369,22 @@ class TestFastLanes(unittest.TestCase):
         self.assert_same(connections, lambda c: c.send_headers(2, self.fields(), True))
 
     def test_continuation(self) -> None:
+        limit = 16_384
+        start = self.fields(*[(b"x%d" % number, b"&" * 1_000) for number in range(15)])
         secret = hpack.NeverIndexedHeaderTuple
-        for size in (16_384 - 40, 16_384, 40_000, 3 * 16_384):
-            fields = [*self.fields(), secret(b"x", b"\xff" * size)]
+        fixed = len(hpack.Encoder().encode([*start, secret(b"y", b"&" * 1_000)])) - 1_000
+        for size in (limit - 1, limit, limit + 1, 2 * limit, 2 * limit + 1):
+            # each of these octets takes one
+            fields = [*start, secret(b"y", b"&" * (size - fixed))]
             for end in (False, True):
                 with self.subTest(size, end=end):
                     connections = self.each()
-                    self.assert_same(
+                    found = self.assert_same(
                         connections, lambda c, f=fields, e=end: c.send_headers(1, f, e)
                     )
+                    frames = cut(found[3])
+                    self.assertAlmostEqual(sum(len(frame[3]) for frame in frames), size, delta=1)
+                    self.assertEqual([len(f[3]) for f in frames[:-1]], [limit] * (len(frames) - 1))
 
     def test_limit_of_streams(self) -> None:
         connections = self.each()
@@ -1430,7 +1517,7 @@ class TestFastLanes(unittest.TestCase):
             connection.send_body(1, memoryview(octets), True)
             octets[:] = bytes(len(octets))
 
-        _, pending, sent, *_ = self.assert_same(connections, send)
+        _, pending, _, sent, *_ = self.assert_same(connections, send)
         self.assertEqual(pending, len(sent))
         self.assertNotIn(bytes(10), sent)
 
@@ -1458,20 +1545,30 @@ class Session:
         end = self.ends[to]
         self.told.append(shown(end.receive(octets)))
         self.told.append((end.take_discarded(), end.take_closed(), end.units_received))
-        self.told.append((end.mid_frame, repr(end.failure), end.pending > 0))
+        failure = end.failure and (type(end.failure).__name__, end.failure.error_code)
+        self.told.append((end.mid_frame, failure, end.pending > 0))
+
+    def drain(self) -> None:
+        """Take what the server says of streams that the client knows nothing of."""
+        octets = self.ends["server"].data_to_send()
+        self.octets.append(("nobody", octets))
+        self.frames.append(("nobody", self.read("client", octets)))
 
     def read(self, to: str, octets: bytes) -> list[Any]:
+        """Return the frames, and header blocks as fields, in however many frames they came."""
         found: list[Any] = []
-        block = b""
+        block, ends = b"", 0
         for kind, flags, stream_id, payload in cut(octets):
-            if kind in (HEADERS, CONTINUATION) and not flags & (PADDED | PRIORITIZED):
-                block += payload
-                if not flags & END_HEADERS:
-                    continue
+            if kind not in (HEADERS, CONTINUATION) or flags & (PADDED | PRIORITIZED):
+                found.append((kind, flags, stream_id, payload))
+                continue
+            block, ends = block + payload, ends | flags & END_STREAM
+            if flags & END_HEADERS:
+                fields: Any = block
                 with contextlib.suppress(hpack.HPACKError):
-                    payload = repr(shown(self.decoders[to].decode(block, raw=True))).encode()
-                block = b""
-            found.append((kind, flags, stream_id, payload))
+                    fields = shown(self.decoders[to].decode(block, raw=True))
+                found.append((HEADERS, ends, stream_id, fields))
+                block, ends = b"", 0
         return found
 
     def both(self, rounds: int = 2) -> None:
@@ -1519,7 +1616,8 @@ class Session:
             self.deliver("client")
 
     def bodies(self) -> None:
-        self.attempt("client", "send_headers", 9, POST)
+        self.attempt("client", "send_headers", 9, [*POST, (b"priority", b"u=1, i")])
+        self.attempt("client", "update_priority", 9, b"u=2")
         self.attempt("client", "send_body", 9, memoryview(bytes(range(250)) * 200))
         self.attempt("client", "send_body", 9, memoryview(b"z" * 15_535))
         self.attempt("client", "send_data", 9, b"too much")
@@ -1581,7 +1679,7 @@ class Session:
             lambda i: data(i, b"x" * 16_384) * 5,
         ):
             self.deliver("server", opening(first) + wrong(first) + data(first, b"late"))
-            self.deliver("client")
+            self.drain()
             first += 2
         announced = [*POST, (b"content-length", b"3")]
         for frames in (
@@ -1592,9 +1690,10 @@ class Session:
             dependent(first + 8, 1) + raw(DATA, PADDED | END_STREAM, first + 8, b"\x03abc\0\0\0"),
             raw(UNKNOWN, 3, 1, b"any") + raw(ALTSVC, 0, 0, b"\0\1a") + raw(PING, 0, 0, bytes(8)),
             setting((1, 100), (1, 0), (1, 2_000), (4, 100_000), (0x99, 1)),
+            raw(PRIORITY_UPDATE, 0, 0, u32(9) + b"u=1") + raw(PRIORITY_UPDATE, 0, 0, u32(999)),
         ):
             self.deliver("server", frames)
-            self.deliver("client")
+            self.drain()
 
     def refusals(self) -> None:
         """What this side may not do."""
@@ -1787,6 +1886,8 @@ class TestSteppingAside(unittest.TestCase):
         with mock.patch.dict(QuickStream.FRESH, {"_newcomer": None}):
             self.assertEqual(allows(), Fast(streams=False))
         with mock.patch.object(module, "WindowManager", lambda max_window_size, margin=0: None):
+            self.assertEqual(allows(), Fast(streams=False))
+        with mock.patch.object(h2.stream, "H2Stream", lambda stream_id, newcomer: None):
             self.assertEqual(allows(), Fast(streams=False))
         with mock.patch.object(module, "H2Connection", object):
             self.assertEqual(allows(), Fast(packing=False))

@@ -27,11 +27,11 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import h2.connection
-import h2.frame_buffer
 import h2.settings
 import h2.stream
 import h2.windows
 import hpack
+import hpack.table
 import priority
 from h2.config import H2Configuration
 
@@ -39,6 +39,7 @@ import aioh2
 import aioh2.codec
 import aioh2.connection
 import aioh2.exceptions
+import aioh2.machines
 import aioh2.scheduler
 
 REPOSITORY = pathlib.Path(__file__).parents[1]
@@ -50,6 +51,7 @@ ORDER = (
     {"exceptions"},
     {"config"},
     {"headers", "flow", "guards", "health", "scheduler", "codec", "slots", "timeouts"},
+    {"frames", "machines", "body"},
     {"connection"},
     {"stream"},
     {"sender", "handlers", "pings", "watchdog"},
@@ -252,8 +254,7 @@ Kind = type | types.UnionType | tuple[str, ...]
 
 #: The private names that are relied on: the class that has them, and what each is there,
 #: the names of a method's parameters or the type of an attribute.
-PRIVATE: dict[type, dict[str, Kind]] = {
-    h2.connection.H2ConnectionStateMachine: {"_transitions": dict},
+PRIVATE: dict[type | types.ModuleType, dict[str, Kind]] = {
     h2.connection.H2Connection: {
         "_acknowledge_settings": (),
         "_begin_new_stream": ("stream_id", "allowed_ids"),
@@ -276,17 +277,15 @@ PRIVATE: dict[type, dict[str, Kind]] = {
         "_receive_settings_frame": ("frame",),
         "_receive_window_update_frame": ("frame",),
         "_stream_closed_by": ("stream_id",),
-        "_stream_id_is_outbound": ("stream_id",),
+        "_receive_unknown_frame": ("frame",),
         "_terminate_connection": ("error_code",),
     },
-    h2.frame_buffer.FrameBuffer: {
-        "_data": bytearray,
-        "_headers_buffer": list,
-        "_update_header_buffer": ("f",),
-    },
     h2.settings.Settings: {"_settings": dict},
+    h2.stream: {"_transitions": dict},
     h2.stream.H2Stream: {
+        "_actual_content_length": int,
         "_authority": bytes | None,
+        "_expected_content_length": int | None,
         "_inbound_window_manager": h2.windows.WindowManager,
     },
     hpack.Decoder: {
@@ -295,24 +294,31 @@ PRIVATE: dict[type, dict[str, Kind]] = {
         "_update_encoding_context": ("data",),
     },
     hpack.Encoder: {"_encode_table_size_change": ()},
+    hpack.table.HeaderTable: {"_current_size": int, "_maxsize": int},
     priority.PriorityTree: {"_streams": dict},
 }
 MAKERS: dict[type, Callable[[], object]] = {
     h2.connection.H2Connection: lambda: h2.connection.H2Connection(H2Configuration()),
     h2.stream.H2Stream: lambda: h2.stream.H2Stream(1, H2Configuration(), 65_535, 65_535),
+    hpack.table.HeaderTable: hpack.table.HeaderTable,
 }
 PRIVATE_NAMES = {name for names in PRIVATE.values() for name in names}
 #: The rooms that may rely on such: of h2, of hpack, of priority.
 INSIDERS = {
     "connection": aioh2.connection,
+    "machines": aioh2.machines,
     "codec": aioh2.codec,
     "scheduler": aioh2.scheduler,
 }
 
 
+#: What every NamedTuple has: documented, with a name that keeps clear of the fields'.
+OF_NAMED_TUPLES = {"_asdict", "_field_defaults", "_fields", "_make", "_replace"}
+
+
 def is_private(name: str) -> bool:
     """Whether a name is; ``_value_`` and the like are enum's documented ones."""
-    return name.startswith("_") and not name.endswith("_")
+    return name.startswith("_") and not name.endswith("_") and name not in OF_NAMED_TUPLES
 
 
 def names_made_in(source: str) -> set[str]:
@@ -338,12 +344,21 @@ def names_made_in(source: str) -> set[str]:
 
 def names_used_in(source: str, *, of_self: bool) -> set[str]:
     """The private names that ``source`` asks ``self`` for, or any other object."""
-    nodes = [node for node in ast.walk(ast.parse(source)) if isinstance(node, ast.Attribute)]
-    return {
-        node.attr
-        for node in nodes
-        if is_private(node.attr) and (ast.unparse(node.value) == "self") is of_self
-    }
+    asked = set[str]()
+    for node in ast.walk(ast.parse(source)):
+        match node:
+            case ast.Attribute(value=owner, attr=name):
+                pass
+            case ast.Call(
+                func=ast.Name(id="getattr" | "hasattr"),
+                args=[owner, ast.Constant(value=str(name)), *_],
+            ):
+                pass
+            case _:
+                continue
+        if is_private(name) and (ast.unparse(owner) == "self") is of_self:
+            asked.add(name)
+    return asked
 
 
 def names_overridden_in(module: Any) -> set[str]:
@@ -376,8 +391,9 @@ def documented_in(source: str) -> list[str]:
 class TestPrivateNames(unittest.TestCase):
     def test_the_installed_release_has_them(self) -> None:
         for owner, names in PRIVATE.items():
-            instance: Any = MAKERS.get(owner, owner)()
-            package = owner.__module__.partition(".")[0]
+            is_module = isinstance(owner, types.ModuleType)
+            instance: Any = owner if is_module else MAKERS.get(owner, owner)()
+            package = (owner.__name__ if is_module else owner.__module__).partition(".")[0]
             release = f"{package} {importlib.metadata.version(package)}"
             for name, kind in names.items():
                 where = f"{release}: {owner.__name__}.{name}"
@@ -395,16 +411,28 @@ class TestPrivateNames(unittest.TestCase):
                         )
 
     def test_transitions_map_a_state_and_an_input_to_a_function_and_a_state(self) -> None:
-        machine = h2.connection.H2ConnectionStateMachine
-        state = h2.connection.ConnectionState
-        given = h2.connection.ConnectionInputs
-        for goaway in (given.SEND_GOAWAY, given.RECV_GOAWAY):
-            self.assertEqual(machine._transitions[state.CLIENT_OPEN, goaway], (None, state.CLOSED))
-        for (before, input_), (function, after) in machine._transitions.items():
+        """Of a stream; what is missing is not allowed."""
+        state, given = h2.stream.StreamState, h2.stream.StreamInputs
+        for (before, input_), (function, after) in h2.stream._transitions.items():
             self.assertIsInstance(before, state)
             self.assertIsInstance(input_, given)
             self.assertTrue(function is None or callable(function))
             self.assertIsInstance(after, state)
+        step = h2.stream._transitions[state.IDLE, given.SEND_HEADERS]
+        self.assertEqual(step, (h2.stream.H2StreamStateMachine.request_sent, state.OPEN))
+
+    def test_how_uses_are_read(self) -> None:
+        for source, of_self, of_others in (
+            ("self._a", {"_a"}, set()),
+            ("x._a.b", set(), {"_a"}),
+            ("self.x._a", set(), {"_a"}),
+            ("getattr(x.y, '_a', None)", set(), {"_a"}),
+            ("hasattr(self, '_a')", {"_a"}, set()),
+            ("x.a, x._value_, x._replace(a=1), getattr(x, 'a'), getattr(x, y)", set(), set()),
+        ):
+            with self.subTest(source):
+                self.assertEqual(names_used_in(source, of_self=True), of_self)
+                self.assertEqual(names_used_in(source, of_self=False), of_others)
 
     def test_settings_are_queues_with_the_value_in_force_first(self) -> None:
         settings = h2.settings.Settings(initial_values={h2.settings.SettingCodes.ENABLE_PUSH: 1})
