@@ -160,6 +160,19 @@ class _SettingsFrame(SettingsFrame):
         )
 
 
+class _Values(list[int]):
+    """A setting's values in a tenth of the memory that h2's deque of them takes."""
+
+    def popleft(self) -> int:
+        return self.pop(0)
+
+
+def _slim(settings: Settings) -> Settings:
+    values = settings._settings
+    settings._settings = cast(Any, {code: _Values(values[code]) for code in values})
+    return settings
+
+
 def _in_force(settings: Settings, code: SettingCodes) -> int | None:
     """Return a setting's value, None where there is none.
 
@@ -252,7 +265,8 @@ class Connection(H2Connection):
             SettingCodes.MAX_FRAME_SIZE,
         )
         now = {code: value for code, value in settings.items() if code not in later}
-        self.local_settings = Settings(client=client, initial_values=now)
+        self.local_settings = _slim(Settings(client=client, initial_values=now))
+        _slim(self.remote_settings)
         size = settings[SettingCodes.MAX_HEADER_LIST_SIZE]
         self.decoder.max_header_list_size = size
         # no list of that size needs more, unless to hide how long it is

@@ -107,13 +107,15 @@ class StreamHandlers:
 
     async def serve(self, streams: Inbound, handler: StreamHandler) -> None:
         """Run a handler for each stream; return when there are no more and all are done."""
-        tasks: set[asyncio.Task[None]] = set()
+        tasks: dict[asyncio.Task[None], H2Stream] = {}
+        # one for all tasks: each keeps its callbacks for as long as it runs
+        ended = functools.partial(self._ended, tasks)
         try:
             async for first in streams:
                 stream: H2Stream | None = first
                 while stream is not None:
                     if stream.failure is None:
-                        self._start(stream, handler, tasks)
+                        tasks[self._start(stream, handler, ended)] = stream
                     # those that have come together need no waiting in between
                     stream = streams.take_inbound()
             if tasks:
@@ -136,15 +138,18 @@ class StreamHandlers:
             task.cancel()
 
     def _start(
-        self, stream: H2Stream, handler: StreamHandler, tasks: set[asyncio.Task[None]]
-    ) -> None:
+        self,
+        stream: H2Stream,
+        handler: StreamHandler,
+        ended: Callable[[asyncio.Task[None]], None],
+    ) -> asyncio.Task[None]:
         task = asyncio.get_running_loop().create_task(self._run(stream, handler))
         self._tasks[stream] = task
-        tasks.add(task)
-        task.add_done_callback(functools.partial(self._ended, stream, tasks))
+        task.add_done_callback(ended)
         if stream.failure is not None:
             # an eager task has run already, and may have ended the connection
             self.cancel(stream)
+        return task
 
     async def _run(self, stream: H2Stream, handler: StreamHandler) -> None:
         """Run the handler, and leave its stream ended whatever it does."""
@@ -171,11 +176,9 @@ class StreamHandlers:
             await stream.end()
         stream.stop_upload()
 
-    def _ended(
-        self, stream: H2Stream, tasks: set[asyncio.Task[None]], task: asyncio.Task[None]
-    ) -> None:
+    def _ended(self, tasks: dict[asyncio.Task[None], H2Stream], task: asyncio.Task[None]) -> None:
+        stream = tasks.pop(task)
         del self._tasks[stream]
-        tasks.discard(task)
         if task.cancelled():
             stream.reset(ErrorCodes.CANCEL)
         self._done(stream)

@@ -177,7 +177,7 @@ class H2Stream:
         self._abandoned = False
 
         # Who waits for what, made when somebody does.
-        self._waiters: dict[_Wait, list[asyncio.Future[None]]] | None = None
+        self._waiters: list[tuple[_Wait, asyncio.Future[None]]] | None = None
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self.id} {self._state()}>"
@@ -558,40 +558,39 @@ class H2Stream:
     async def _wait_unless_failed(self, what: _Wait) -> None:
         if self.failure is not None:
             raise self.failure.fresh()
-        if self._waiters is None:
-            self._waiters = {}
         future = asyncio.get_running_loop().create_future()
-        self._waiters.setdefault(what, []).append(future)
+        waiter = (what, future)
+        self._add_waiter(waiter)
         if what is _Wait.BODY:
             self._expect_body().window.starved = True
             self._owner.body_waits(self.id, True)
         try:
             await future
         except asyncio.CancelledError:
-            self._forget_waiter(what, future)
+            if self._waiters and waiter in self._waiters:
+                self._waiters.remove(waiter)
             raise
         finally:
             if what is _Wait.BODY:
                 self._owner.body_waits(self.id, False)
 
-    def _forget_waiter(self, what: _Wait, future: asyncio.Future[None]) -> None:
-        waiting = (self._waiters or {}).get(what, [])
-        if future in waiting:
-            waiting.remove(future)
-            if not waiting and self._waiters is not None:
-                del self._waiters[what]
-
-    def _wake(self, what: _Wait) -> None:
-        if self._waiters:
-            for future in self._waiters.pop(what, ()):
-                if not future.done():
-                    future.set_result(None)
-
-    def _wake_all(self) -> None:
+    def _wake(self, *causes: _Wait) -> None:
         if not self._waiters:
             return
-        for what in _Wait:
-            self._wake(what)
+        waiting, self._waiters = self._waiters, None
+        for waiter in waiting:
+            if waiter[0] not in causes:
+                self._add_waiter(waiter)
+            elif not waiter[1].done():
+                waiter[1].set_result(None)
+
+    def _wake_all(self) -> None:
+        self._wake(*_Wait)
+
+    def _add_waiter(self, waiter: tuple[_Wait, asyncio.Future[None]]) -> None:
+        if self._waiters is None:
+            self._waiters = []
+        self._waiters.append(waiter)
 
     async def _begin_read(self) -> None:
         """Wait for the turn of this read."""
