@@ -76,7 +76,7 @@ from hyperframe.frame import (
 )
 
 from .codec import Decoder, Encoder
-from .headers import Facts, Fields, Kind, Malformed, check_again, join_cookies
+from .headers import Facts, Fields, Kind, Malformed, check_again, join_cookies, read
 
 __all__ = ["Connection", "PrefaceError", "StreamFailed"]
 
@@ -211,6 +211,10 @@ class _StreamStateMachine(H2StreamStateMachine):
                 self._changed(self.stream_id, before, self.state)
 
 
+def _are_bytes(fields: tuple[Any, ...]) -> bool:
+    return all(type(name) is bytes and type(value) is bytes for name, value in fields)
+
+
 class Stream(BaseStream):
     """h2's stream, with what RFC 9113 section 8.1.1 wants to be known about its message."""
 
@@ -273,15 +277,15 @@ class Stream(BaseStream):
         return block
 
     def take_headers(
-        self, fields: Fields, end_stream: bool, informational: bool = False
+        self, shown: list[Any], end_stream: bool, informational: bool = False
     ) -> list[Event]:
-        """Take a checked header section through the state machine; return h2's events."""
+        """Take a header section through the state machine; return h2's events, which show it."""
         recv = (
             StreamInputs.RECV_INFORMATIONAL_HEADERS if informational else StreamInputs.RECV_HEADERS
         )
         events = self.state_machine.process_input(recv)
         event = cast(Any, events[0])
-        event.headers = list(fields)
+        event.headers = shown
         if end_stream:
             ended = self.state_machine.process_input(StreamInputs.RECV_END_STREAM)
             event.stream_ended = cast(StreamEnded, ended[0])
@@ -632,8 +636,26 @@ class Connection(H2Connection):
     def _check(self, stream_id: int, fields: Fields, kind: Kind) -> Facts:
         extended = bool(self.local_settings.enable_connect_protocol)
         try:
+            if not self.config.validate_inbound_headers:
+                return read(fields, kind)
             return check_again(fields, kind, extended_connect=extended)
         except Malformed as error:
+            raise _StreamError(stream_id, ErrorCodes.PROTOCOL_ERROR, str(error)) from None
+
+    def _shown(self, stream_id: int, fields: Fields) -> list[Any]:
+        """Return a header section as an event shows it, which H2Configuration decides."""
+        config = self.config
+        if config.normalize_inbound_headers:
+            fields = join_cookies(fields)
+        encoding = config.header_encoding
+        if not isinstance(encoding, str):
+            return list(fields)
+        try:
+            return [
+                field.__class__(field[0].decode(encoding), field[1].decode(encoding))
+                for field in cast(Any, fields)
+            ]
+        except UnicodeDecodeError as error:
             raise _StreamError(stream_id, ErrorCodes.PROTOCOL_ERROR, str(error)) from None
 
     def _receive_headers_frame(self, frame: HeadersFrame) -> _Handled:
@@ -681,6 +703,7 @@ class Connection(H2Connection):
 
     def _receive_request(self, stream_id: int, fields: Fields, end_stream: bool) -> list[Event]:
         facts = self._check(stream_id, fields, Kind.REQUEST)
+        shown = self._shown(stream_id, fields)
         if end_stream and facts.content_length and facts.method != b"CONNECT":
             raise _StreamError(
                 stream_id, ErrorCodes.PROTOCOL_ERROR, "content-length without content"
@@ -688,7 +711,7 @@ class Connection(H2Connection):
         stream = cast(Stream, self._begin_new_stream(stream_id, AllowedStreamIDs.ODD))
         stream.method = facts.method
         stream.expect(facts)
-        return stream.take_headers(join_cookies(fields), end_stream)
+        return stream.take_headers(shown, end_stream)
 
     def _admit(self, stream_id: int, count: int) -> None:
         """Refuse a stream when ``count`` others leave no room for it (RFC 9113 section 5.1.2)."""
@@ -723,29 +746,28 @@ class Connection(H2Connection):
             raise Malformed("trailers must end the stream")
         self._check(stream.stream_id, fields, Kind.TRAILERS)
         stream.count(0, True)
-        return stream.take_headers(fields, True)
+        return stream.take_headers(self._shown(stream.stream_id, fields), True)
 
     def _receive_response(self, stream: Stream, fields: Fields, end_stream: bool) -> list[Event]:
         facts = self._check(stream.stream_id, fields, Kind.RESPONSE)
         status = facts.status or 0
-        if status < 200:
+        shown = self._shown(stream.stream_id, fields)
+        if 100 <= status < 200:
             if end_stream:
                 raise Malformed("an interim response must not end the stream")
             if stream.state_machine.state is StreamState.RESERVED_REMOTE:
                 # h2 has no such step; the stream stays reserved until its final response
                 return [
-                    InformationalResponseReceived(
-                        stream_id=stream.stream_id, headers=cast(Any, list(fields))
-                    )
+                    InformationalResponseReceived(stream_id=stream.stream_id, headers=shown)
                 ]
-            return stream.take_headers(fields, False, informational=True)
+            return stream.take_headers(shown, False, informational=True)
         stream.expect(facts)
         stream.connected = stream.method == b"CONNECT" and status < 300
         if end_stream:
             stream.count(0, True)
         if stream.state_machine.state is StreamState.RESERVED_REMOTE:
             self._admit(stream.stream_id, self.open_inbound_streams)
-        return stream.take_headers(fields, end_stream)
+        return stream.take_headers(shown, end_stream)
 
     def _receive_push_promise_frame(self, frame: PushPromiseFrame) -> _Handled:
         fields = self._decode(frame.data)
@@ -789,13 +811,14 @@ class Connection(H2Connection):
         return [], self._begin_promised(frame, fields, facts)
 
     def _begin_promised(self, frame: PushPromiseFrame, fields: Fields, facts: Facts) -> list[Event]:
-        self.state_machine.process_input(ConnectionInputs.RECV_PUSH_PROMISE)
         promised = frame.promised_stream_id
+        shown = self._shown(promised, fields)
+        self.state_machine.process_input(ConnectionInputs.RECV_PUSH_PROMISE)
         parent = self.streams[frame.stream_id]
         events = parent.state_machine.process_input(StreamInputs.RECV_PUSH_PROMISE)
         event = cast(PushedStreamReceived, events[0])
         event.pushed_stream_id = promised
-        event.headers = cast(Any, list(join_cookies(fields)))
+        event.headers = shown
         stream = cast(Stream, self._begin_new_stream(promised, AllowedStreamIDs.EVEN))
         stream.remotely_pushed(cast(Any, fields))
         stream.method = facts.method
@@ -971,6 +994,7 @@ class Connection(H2Connection):
         priority = (priority_weight, priority_depends_on, priority_exclusive)
         config = self.config
         ready = not (config.validate_outbound_headers or config.normalize_outbound_headers)
+        ready = ready and _are_bytes(fields)
         if ready and priority == (None, None, None) and self.frame_log is None:
             self._send_fields(stream_id, fields, end_stream)
         else:

@@ -158,9 +158,12 @@ def decode(fields: Fields, encoding: str | None) -> HeaderList:
 
 
 def join_cookies(fields: Fields) -> Fields:
-    """Return ``fields`` with all cookie crumbs in one field, the last (RFC 9113 section 8.2.3)."""
+    """Return ``fields`` with all cookie crumbs in one field, the last (RFC 9113 section 8.2.3).
+
+    As h2 does, a cookie in one piece too becomes the last field, and one never to be indexed.
+    """
     crumbs = [value for name, value in fields if name == b"cookie"]
-    if len(crumbs) < 2:
+    if not crumbs:
         return fields
     joined = NeverIndexedHeaderTuple(b"cookie", b"; ".join(crumbs))
     return [field for field in fields if field[0] != b"cookie"] + [joined]
@@ -266,6 +269,34 @@ def check(fields: Fields, kind: Kind, *, extended_connect: bool = False) -> Fact
     if kind is Kind.RESPONSE:
         return _check_response(pseudo, length)
     return Facts()
+
+
+def read(fields: Fields, kind: Kind) -> Facts:
+    """Return what :func:`check` does, for a list that nobody wants checked.
+
+    What cannot be read of it stays unknown; a status that cannot is a final one. Raises
+    :class:`Malformed` where the message could not be told from others: for a bad content-length,
+    and for an interim status where there is no interim response.
+    """
+    pseudo: dict[bytes, bytes] = {}
+    length: int | None = None
+    for name, value in fields:
+        if name[:1] == b":":
+            pseudo.setdefault(name, value)
+        elif name == b"content-length" and kind is not Kind.TRAILERS:
+            length = _content_length(value, length)
+    status = pseudo.get(b":status", b"")
+    if kind is Kind.RESPONSE:
+        return Facts(status=_read_status(status), content_length=length)
+    if status[:1] == b"1":
+        raise Malformed(f"':status' {status!r} in a {kind.value}")
+    return Facts(pseudo.get(b":method"), None, pseudo.get(b":protocol"), length)
+
+
+def _read_status(status: bytes) -> int:
+    if _STATUS(status):
+        return int(status)
+    return 100 if status[:1] == b"1" else 200
 
 
 def _check_field(name: bytes, value: bytes) -> None:

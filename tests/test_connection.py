@@ -847,6 +847,117 @@ class TestResponses(ConnectionCase):
         self.assertEqual(made.take_discarded(), 3)
 
 
+class TestConfiguration(ConnectionCase):
+    """The flags of H2Configuration that an h2 user may set."""
+
+    def configured(self, *, client: bool = False, **flags: Any) -> Connection:
+        made = Connection(H2Configuration(client_side=client, **flags))
+        made.initiate_connection()
+        made.receive((b"" if client else PREFACE) + setting())
+        made.data_to_send()
+        return made
+
+    def test_encoding(self) -> None:
+        made = self.configured(header_encoding="latin-1")
+        fields = [*REQUEST, (b"x", b"\xe9")]
+        first, _ = made.receive(opening(1, fields) + headers(1, TRAILERS))[:2]
+        assert isinstance(first, events.RequestReceived)
+        self.assertEqual(first.headers[0], (":method", "GET"))
+        self.assertEqual(first.headers[-1], ("x", "\xe9"))
+        client = self.configured(client=True, header_encoding="utf-8")
+        client.send_headers(1, REQUEST)
+        client.data_to_send()
+        found = client.receive(
+            promise(1, 2) + opening(1, INTERIM) + opening(1, RESPONSE) + headers(1, TRAILERS)
+        )
+        names = [field[0] for event in found[:4] for field in vars(event)["headers"]]
+        pseudo = [":method", ":scheme", ":authority", ":path"]
+        self.assertEqual(names, [*pseudo, ":status", ":status", "checksum"])
+
+    def test_what_cannot_be_decoded_ends_the_stream(self) -> None:
+        made = self.configured(header_encoding="utf-8")
+        frame = opening(1, [*REQUEST, (b"x", b"\xff")])
+        self.assert_reset(made, frame, 1, ErrorCodes.PROTOCOL_ERROR)
+
+    def test_encoding_keeps_what_must_not_be_indexed(self) -> None:
+        made = self.configured(header_encoding="utf-8")
+        block = literal(REQUEST) + b"\x10\x01a\x01b"
+        event: Any = made.receive(raw(HEADERS, END_HEADERS, 1, block))[0]
+        self.assertIsInstance(event.headers[-1], hpack.NeverIndexedHeaderTuple)
+
+    def test_crumbs_stay_without_normalization(self) -> None:
+        crumbs = [(b"cookie", b"a"), (b"x", b"y"), (b"cookie", b"b")]
+        for normalize, joined in ((False, crumbs), (True, [crumbs[1], (b"cookie", b"a; b")])):
+            made = self.configured(normalize_inbound_headers=normalize)
+            event: Any = made.receive(opening(1, [*REQUEST, *crumbs]))[0]
+            self.assertEqual(event.headers, [*REQUEST, *joined])
+
+    def test_crumbs_of_responses_and_trailers(self) -> None:
+        made = self.configured(client=True)
+        made.send_headers(1, REQUEST)
+        cookie = [(b"cookie", b"a"), (b"x", b"y")]
+        found: list[Any] = made.receive(
+            opening(1, [*INTERIM, *cookie])
+            + opening(1, [*RESPONSE, *cookie])
+            + headers(1, [*cookie, *cookie])
+        )
+        self.assertEqual(found[0].headers, [*INTERIM, *reversed(cookie)])
+        self.assertEqual(found[1].headers, [*RESPONSE, *reversed(cookie)])
+        self.assertEqual(found[2].headers, [cookie[1]] * 2 + [(b"cookie", b"a; a")])
+
+    def test_unchecked(self) -> None:
+        made = self.configured(validate_inbound_headers=False)
+        odd = [(b"Upper", b" \x00"), (b":path", b""), (b"connection", b"close")]
+        event: Any = made.receive(opening(1, odd))[0]
+        self.assertEqual(event.headers, odd)
+        length = [*odd, (b"content-length", b"3")]
+        self.assert_reset(
+            made, opening(3, length) + data(3, end=True), 3, ErrorCodes.PROTOCOL_ERROR
+        )
+        for field in ((b"content-length", b"x"), (b":status", b"100")):
+            made = self.configured(validate_inbound_headers=False)
+            self.assert_reset(made, opening(1, [*odd, field]), 1, ErrorCodes.PROTOCOL_ERROR)
+
+    def test_unchecked_responses(self) -> None:
+        for status, kind in (
+            (b"200", "ResponseReceived"),
+            (b"", "ResponseReceived"),
+            (b"x", "ResponseReceived"),
+            (b"101", "InformationalResponseReceived"),
+            (b"1", "InformationalResponseReceived"),
+        ):
+            made = self.configured(client=True, validate_inbound_headers=False)
+            made.send_headers(1, REQUEST)
+            found = made.receive(opening(1, [(b":status", status), (b"A", b"\x01")]))
+            self.assertEqual(kinds(found), [kind])
+
+    def test_unchecked_promise(self) -> None:
+        made = self.configured(client=True, validate_inbound_headers=False)
+        made.send_headers(1, REQUEST)
+        foreign = [(b":method", b"PUT"), (b":authority", b"b.test")]
+        self.assertEqual(kinds(made.receive(promise(1, 2, foreign))), ["PushedStreamReceived"])
+
+    def test_outbound_text(self) -> None:
+        for validate in (False, True):
+            for normalize in (False, True):
+                made = self.configured(
+                    client=True,
+                    validate_outbound_headers=validate,
+                    normalize_outbound_headers=normalize,
+                )
+                made.send_headers(1, [(n.decode(), v.decode()) for n, v in REQUEST])
+                ((kind, _, _, block),) = self.written(made)
+                self.assertEqual(kind, HEADERS)
+                self.assertEqual(hpack.Decoder().decode(block, raw=True), REQUEST)
+
+    def test_outbound_crumbs(self) -> None:
+        made = self.configured(client=True, split_outbound_cookies=True)
+        made.send_headers(1, [*REQUEST, (b"cookie", b"a; b")])
+        ((_, _, _, block),) = self.written(made)
+        fields = hpack.Decoder().decode(block, raw=True)
+        self.assertEqual(fields, [*REQUEST, (b"cookie", b"a"), (b"cookie", b"b")])
+
+
 class TestPushes(ConnectionCase):
     def test_promise(self) -> None:
         made = self.client(POST)
