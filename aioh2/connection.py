@@ -504,6 +504,11 @@ class Connection(H2Connection):
         if window_size > self.inbound_flow_control_window:
             self.increment_flow_control_window(window_size - self.inbound_flow_control_window)
 
+    def initiate_connection(self) -> None:
+        """As h2's; the peer's first acknowledgement is for what it sends."""
+        super().initiate_connection()
+        self._unacked.append({})
+
     def update_settings(self, new_settings: dict[SettingCodes | int, int]) -> None:
         """Queue a SETTINGS frame; its values hold once the peer has acknowledged it."""
         self.state_machine.process_input(ConnectionInputs.SEND_SETTINGS)
@@ -945,11 +950,13 @@ class Connection(H2Connection):
         """Apply the oldest SETTINGS that were not acknowledged, and only those."""
         acked = self._unacked.popleft()
         self.was_acked = True
-        # Relies on Settings._settings: a deque for each setting, the value in force first.
-        later = {
-            key: [values.pop() for _ in range(len(values) - 1 - (key in acked))]
-            for key, values in self.local_settings._settings.items()
-        }
+        later: dict[SettingCodes | int, list[int]] = {}
+        if self._unacked:
+            # Relies on Settings._settings: a deque for each setting, the value in force first.
+            later = {
+                key: [values.pop() for _ in range(len(values) - 1 - (key in acked))]
+                for key, values in self.local_settings._settings.items()
+            }
         changes = super()._local_settings_acked()
         for key, values in later.items():
             self.local_settings._settings[key].extend(reversed(values))

@@ -301,6 +301,23 @@ class TestUpdateSettings(ConnectionCase):
             made.receive(raw(SETTINGS, ACK))
         self.assertEqual(values, [(65535, 16384), (10, 16384), (10, 20000), (30, 20000)])
 
+    def test_the_first_acknowledgement_is_of_the_first_settings(self) -> None:
+        made = Connection(H2Configuration(client_side=False))
+        made.initiate_connection()
+        made.update_settings({self.WINDOW: 10})
+        made.receive(PREFACE + setting())
+        for size in (65535, 10):
+            found = made.receive(raw(SETTINGS, ACK))
+            self.assertEqual(kinds(found), ["SettingsAcknowledged"])
+            self.assertEqual(made.local_settings[self.WINDOW], size)
+
+    def test_what_was_set_without_a_frame_holds_from_the_last_acknowledgement_on(self) -> None:
+        made = Connection(H2Configuration(client_side=True))
+        made.initiate_connection()
+        made.local_settings.enable_push = 0
+        made.receive(setting() + raw(SETTINGS, ACK))
+        self.assertEqual(made.local_settings.enable_push, 0)
+
     def test_changes_are_told(self) -> None:
         made = self.server()
         made.update_settings({self.WINDOW: 10})
