@@ -791,7 +791,7 @@ class Connection(H2Connection):
                 raise ProtocolError(f"a push was promised on closed stream {frame.stream_id}")
             # it was on its way when we reset the parent
             self.highest_inbound_stream_id = promised
-            raise _StreamError(promised, ErrorCodes.CANCEL, "its parent was reset")
+            raise _StreamError(promised, ErrorCodes.REFUSED_STREAM, "its parent was reset")
         if parent.state_machine.state not in (StreamState.OPEN, StreamState.HALF_CLOSED_LOCAL):
             raise ProtocolError(f"a push was promised on stream {frame.stream_id}")
         self.highest_inbound_stream_id = promised
@@ -805,11 +805,19 @@ class Connection(H2Connection):
         # promised streams are not open yet: RFC 9113 section 8.4.2 leaves their number to us
         self._admit(promised, self.open_inbound_streams + self._reserved_count)
         facts = self._check(promised, fields, Kind.REQUEST)
+        if self.config.validate_inbound_headers:
+            self._check_promise(promised, cast(Stream, parent), fields, facts)
+        return [], self._begin_promised(frame, fields, facts)
+
+    def _check_promise(self, promised: int, parent: Stream, fields: Fields, facts: Facts) -> None:
+        """Check a promised request beside the one that it belongs to (RFC 9113 section 8.4)."""
         if facts.method not in (b"GET", b"HEAD") or facts.content_length:
-            # RFC 9113 section 8.4: safe, cacheable, without content
+            # safe, cacheable, without content
             raise _StreamError(promised, ErrorCodes.PROTOCOL_ERROR, "not a GET or HEAD")
-        # relies on H2Stream._authority: the :authority that the parent was sent with
-        if (b":authority", parent._authority) not in fields:
+        # relies on H2Stream._authority: the :authority that the parent was sent with; of a
+        # stream that began as an HTTP/1.1 upgrade nothing is known, not even the method
+        same = (b":authority", parent._authority) in fields
+        if not same and parent.method is not None:
             raise _StreamError(
                 promised, ErrorCodes.PROTOCOL_ERROR, "not of the authority of its parent"
             )

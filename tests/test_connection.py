@@ -1016,7 +1016,7 @@ class TestPushes(ConnectionCase):
             if later:
                 made.send_headers(3, POST)
             made.data_to_send()
-            self.assert_reset(made, promise(1, 2), 2, ErrorCodes.CANCEL)
+            self.assert_reset(made, promise(1, 2), 2, ErrorCodes.REFUSED_STREAM)
             self.assert_ignored(made, headers(2, RESPONSE))
 
     def test_parent_that_is_a_tunnel(self) -> None:
@@ -1034,6 +1034,15 @@ class TestPushes(ConnectionCase):
         for fields in (POST, [*REQUEST, (b"content-length", b"1")], REQUEST[1:], foreign):
             made = self.client(POST)
             self.assert_reset(made, promise(1, 2, fields), 2, ErrorCodes.PROTOCOL_ERROR)
+
+    def test_parent_that_was_an_upgrade(self) -> None:
+        """Its request went out as HTTP/1.1, so its authority is not known here."""
+        made = Connection(H2Configuration(client_side=True))
+        made.initiate_upgrade_connection()
+        self.assertEqual(
+            kinds(made.receive(setting() + promise(1, 2))),
+            ["RemoteSettingsChanged", "PushedStreamReceived"],
+        )
 
     def test_interim_response(self) -> None:
         made = self.client(POST)
