@@ -368,7 +368,7 @@ class FrameBuffer(H2FrameBuffer):
             kind != ContinuationFrame.type or stream_id != self._headers_buffer[0].stream_id
         ):
             # RFC 9113 section 4.3
-            raise ProtocolError("a frame came between HEADERS and their CONTINUATION")
+            raise ProtocolError("invalid frame between HEADERS and their CONTINUATION")
         if length > self.max_frame_size:
             raise FrameTooLargeError(
                 f"a frame of {length} bytes came, where {self.max_frame_size} are allowed"
@@ -402,6 +402,9 @@ def _parse(raw: bytes, length: int, kind: int, flags: int, stream_id: int) -> Fr
         raw = raw[:_FRAME_HEADER] + bytes([raw[_FRAME_HEADER] & 0x7F]) + raw[_FRAME_HEADER + 1 :]
     try:
         frame, _ = Frame.parse_frame_header(memoryview(raw)[:_FRAME_HEADER])
+    except InvalidDataError as error:
+        raise ProtocolError(f"Received frame with invalid header: {error}") from error
+    try:
         frame.parse_body(memoryview(raw)[_FRAME_HEADER:])
     except InvalidFrameError as error:
         raise FrameDataMissingError(str(error)) from error
@@ -762,9 +765,7 @@ class Connection(H2Connection):
                 raise Malformed("an interim response must not end the stream")
             if stream.state_machine.state is StreamState.RESERVED_REMOTE:
                 # h2 has no such step; the stream stays reserved until its final response
-                return [
-                    InformationalResponseReceived(stream_id=stream.stream_id, headers=shown)
-                ]
+                return [InformationalResponseReceived(stream_id=stream.stream_id, headers=shown)]
             return stream.take_headers(shown, False, informational=True)
         stream.expect(facts)
         stream.connected = stream.method == b"CONNECT" and status < 300
@@ -821,7 +822,6 @@ class Connection(H2Connection):
             raise _StreamError(
                 promised, ErrorCodes.PROTOCOL_ERROR, "not of the authority of its parent"
             )
-        return [], self._begin_promised(frame, fields, facts)
 
     def _begin_promised(self, frame: PushPromiseFrame, fields: Fields, facts: Facts) -> list[Event]:
         promised = frame.promised_stream_id
