@@ -280,11 +280,15 @@ def read(fields: Fields, kind: Kind) -> Facts:
     """
     pseudo: dict[bytes, bytes] = {}
     length: int | None = None
+    regular = False
     for name, value in fields:
-        if name[:1] == b":":
+        if name[:1] != b":":
+            regular = True
+            if name == b"content-length" and kind is not Kind.TRAILERS:
+                length = _content_length(value, length)
+        elif not regular or name != b":status":
+            # a status that comes late does not make an interim response
             pseudo.setdefault(name, value)
-        elif name == b"content-length" and kind is not Kind.TRAILERS:
-            length = _content_length(value, length)
     status = pseudo.get(b":status", b"")
     if kind is Kind.RESPONSE:
         return Facts(status=_read_status(status), content_length=length)

@@ -933,7 +933,7 @@ class TestConfiguration(ConnectionCase):
         )
         for field in ((b"content-length", b"x"), (b":status", b"100")):
             made = self.configured(validate_inbound_headers=False)
-            self.assert_reset(made, opening(1, [*odd, field]), 1, ErrorCodes.PROTOCOL_ERROR)
+            self.assert_reset(made, opening(1, [field, *odd]), 1, ErrorCodes.PROTOCOL_ERROR)
 
     def test_unchecked_responses(self) -> None:
         for status, kind in (

@@ -748,6 +748,7 @@ class TestRead(unittest.TestCase):
         for kind in (Kind.REQUEST, Kind.TRAILERS):
             with self.subTest(kind=kind), self.assertRaises(Malformed):
                 read([(b":status", b"100")], kind)
+            self.assertEqual(read([(b"x", b"y"), (b":status", b"100")], kind), Facts())
 
 
 # --- what is remembered --------------------------------------------------------------------
