@@ -1053,11 +1053,15 @@ class Connection(H2Connection):
         pad_length: Any = None,
     ) -> None:
         """As h2's, which builds an object for each frame and copies the data four times."""
-        size = len(data)
-        if pad_length is not None or self.frame_log is not None or self.failure is not None:
+        if pad_length is not None:
             super().send_data(stream_id, data, end_stream, pad_length)
             return
+        size = len(data)
+        # asked for empty data too: h2 then raises KeyError for a stream that is closed or unknown
         window = self.local_flow_control_window(stream_id)
+        if self.frame_log is not None or self.failure is not None:
+            super().send_data(stream_id, data, end_stream)
+            return
         if size > max(window, 0):
             raise FlowControlError(f"Cannot send {size} bytes, flow control window is {window}")
         if size > self.max_outbound_frame_size:

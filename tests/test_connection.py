@@ -25,6 +25,7 @@ from h2.exceptions import (
     FlowControlError,
     FrameDataMissingError,
     FrameTooLargeError,
+    NoSuchStreamError,
     ProtocolError,
     StreamClosedError,
     StreamIDTooLowError,
@@ -1733,6 +1734,15 @@ class TestFastLanes(unittest.TestCase):
                     for connection in connections:
                         with self.assertRaises(FlowControlError):
                             connection.send_body(1, body, end)
+
+    def test_empty_data_of_a_stream_that_is_gone(self) -> None:
+        for stream_id, error in ((1, StreamClosedError), (3, NoSuchStreamError)):
+            for connection in self.pair():
+                connection.send_headers(1, self.fields())
+                connection.reset_stream(1)
+                connection.take_closed()
+                with self.assertRaises(error):
+                    connection.send_data(stream_id, b"")
 
     def test_padded_data(self) -> None:
         connections = self.pair()
