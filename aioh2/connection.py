@@ -735,6 +735,9 @@ class Connection(H2Connection):
             raise _StreamError(stream_id, ErrorCodes.STREAM_CLOSED, "HEADERS after END_STREAM")
         if machine.state is StreamState.RESERVED_LOCAL:
             raise ProtocolError(f"HEADERS on the reserved stream {stream_id}")
+        if machine.state is StreamState.IDLE:
+            # a stream of ours whose first HEADERS h2 has refused
+            raise ProtocolError(f"HEADERS on the idle stream {stream_id}")
 
     def _receive_more_headers(
         self, stream: Stream, fields: Fields, end_stream: bool
@@ -784,6 +787,7 @@ class Connection(H2Connection):
             raise ProtocolError(f"a push was promised on stream {frame.stream_id}")
         if promised <= self.highest_inbound_stream_id:
             raise ProtocolError(f"the promised stream {promised} is not a new one")
+        self.state_machine.process_input(ConnectionInputs.RECV_PUSH_PROMISE)
         if self._is_ignored(promised):
             return [], []
         parent = self.streams.get(frame.stream_id)
@@ -826,7 +830,6 @@ class Connection(H2Connection):
     def _begin_promised(self, frame: PushPromiseFrame, fields: Fields, facts: Facts) -> list[Event]:
         promised = frame.promised_stream_id
         shown = self._shown(promised, fields)
-        self.state_machine.process_input(ConnectionInputs.RECV_PUSH_PROMISE)
         parent = self.streams[frame.stream_id]
         events = parent.state_machine.process_input(StreamInputs.RECV_PUSH_PROMISE)
         event = cast(PushedStreamReceived, events[0])

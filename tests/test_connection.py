@@ -857,6 +857,13 @@ class TestResponses(ConnectionCase):
             self.assertFalse(self.stream(made).connected)
             self.assert_reset(made, data(1, b"more"), 1, ErrorCodes.PROTOCOL_ERROR)
 
+    def test_of_a_request_that_h2_has_refused(self) -> None:
+        made = self.client()
+        with self.assertRaises(ProtocolError):
+            made.send_headers(1, INTERIM, end_stream=True)
+        self.assertIs(self.stream(made).state_machine.state, StreamState.IDLE)
+        self.assert_failed(made, opening(1, RESPONSE), ErrorCodes.PROTOCOL_ERROR)
+
     def test_after_our_reset(self) -> None:
         made = self.client(POST)
         made.reset_stream(1)
@@ -1035,6 +1042,13 @@ class TestPushes(ConnectionCase):
         for fields in (POST, [*REQUEST, (b"content-length", b"1")], REQUEST[1:], foreign):
             made = self.client(POST)
             self.assert_reset(made, promise(1, 2, fields), 2, ErrorCodes.PROTOCOL_ERROR)
+
+    def test_goaway_names_no_promise_of_a_client(self) -> None:
+        """Where a wrong call of the user has made h2 take this side for a server."""
+        made = self.client()
+        made.advertise_alternative_service(b"h2", origin=b"a.test")
+        made.send_headers(1, POST)
+        self.assert_failed(made, promise(1, 2), ErrorCodes.PROTOCOL_ERROR, last=0)
 
     def test_parent_that_was_an_upgrade(self) -> None:
         """Its request went out as HTTP/1.1, so its authority is not known here."""
