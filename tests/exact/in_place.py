@@ -36,7 +36,7 @@ def without_first_settings(connection: Connection) -> None:
     vars(buffer)["_check_first"] = lambda *header: None
 
 
-h2.connection.H2Connection = InPlace  # type: ignore[misc] # that is what this is for
+h2.connection.H2Connection = InPlace
 
 _outcomes: dict[str, str] = {}
 
