@@ -107,7 +107,6 @@ class Side:
     def __init__(self, connection: H2Connection) -> None:
         self.connection = connection
         self._reader = hpack.Decoder(2**31)
-        self._reader.max_allowed_table_size = 2**31
         self._block = b""
 
     def take(self, step: Step) -> Result:
@@ -136,7 +135,7 @@ class Side:
 
     def frames(self, out: bytes) -> list[Any]:
         """Cut what was written, and decode the blocks in it."""
-        cut = []
+        cut: list[Any] = []
         client = out.startswith(traffic.PREFACE)
         for kind, flags, stream_id, payload, _ in traffic.cut(out, client=not client):
             assert payload is not None or kind == -1
@@ -154,6 +153,8 @@ class Side:
         return cut
 
     def _fields(self) -> Any:
+        # what the peer has asked for, so that the decoder misses a size that is not announced
+        self._reader.max_allowed_table_size = self.connection.remote_settings.header_table_size
         try:
             return shown(list(self._reader.decode(self._block, raw=True)))
         except HPACKError as error:

@@ -14,7 +14,6 @@ from h2.exceptions import (
     NoSuchStreamError,
     ProtocolError,
     StreamClosedError,
-    StreamIDTooLowError,
     TooManyStreamsError,
 )
 from hpack.exceptions import HPACKError
@@ -266,6 +265,14 @@ def _ack_of_nothing(d: Difference) -> bool:
     return is_ack and d.reader.unacked == 0 and d.ignored and not d.a.error
 
 
+@rule("repeated settings")
+def _repeated_settings(d: Difference) -> bool:
+    # h2 sees the last value only
+    payload = _payload(d)
+    codes = [payload[at : at + 2] for at in range(0, len(payload), 6)]
+    return d.kind == SETTINGS and len(set(codes)) < len(codes)
+
+
 @rule("goaway")
 def _goaway(d: Difference) -> bool:
     sent = isinstance(d.step, Call) and d.step.name == "close_connection"
@@ -391,8 +398,9 @@ def _no_such_stream(d: Difference) -> bool:
     gone = (KeyError, StreamClosedError, NoSuchStreamError)
     if d.step.name == "send_headers":
         # h2 has or has not forgotten a closed one
-        low = (StreamClosedError, StreamIDTooLowError)
-        return d.what == ["error"] and isinstance(d.a.error, low) and isinstance(d.b.error, low)
+        both = isinstance(d.a.error, ProtocolError) and isinstance(d.b.error, ProtocolError)
+        forgotten = d.step.arguments[0] not in d.before["streams"]
+        return d.what == ["error"] and both and forgotten
     if d.step.name == "send_data" and set(d.what) <= {"error", "state"}:
         # h2 looks at its state first where the data are empty
         same = isinstance(d.a.error, (ProtocolError, KeyError)) and not d.step.arguments[1]
@@ -521,7 +529,7 @@ def _stricter(d: Difference) -> bool:
 @rule("two content-lengths")
 def _two_lengths(d: Difference) -> bool:
     refused = d.only_resets(ErrorCodes.PROTOCOL_ERROR) and not d.a.error
-    return refused and "content-length field is there twice" in _malformed(d)
+    return refused and [name for name, _ in d.reader.fields or []].count(b"content-length") > 1
 
 
 @rule("length in trailers")
@@ -543,7 +551,9 @@ def _extended_connect(d: Difference) -> bool:
 
 @rule("promised ids")
 def _promised_ids(d: Difference) -> bool:
-    # h2 does not note the id of a promise that it turns away
+    # h2 does not note the id of a promise that it turns away, nor mask the reserved bit
+    if d.kind == PUSH_PROMISE and not d.reader.promised:
+        return not d.a.error and d.we_fail()
     if (
         not d.reader.promised
         or d.a.error
@@ -567,10 +577,13 @@ def _interim_after_the_end(d: Difference) -> bool:
     return interim and d.closed and d.we_fail(ErrorCodes.STREAM_CLOSED)
 
 
-@rule("closed by a refused call")
-def _closed_by_a_refused_call(d: Difference) -> bool:
-    headers = d.kind in (HEADERS, CONTINUATION) and d.closed
-    return headers and d.h2_fails(ErrorCodes.STREAM_CLOSED) and d.we_fail()
+@rule("refused call")
+def _refused_call(d: Difference) -> bool:
+    if d.kind not in (HEADERS, CONTINUATION):
+        return False
+    if d.state == "IDLE":
+        return d.we_fail()
+    return d.closed and d.h2_fails(ErrorCodes.STREAM_CLOSED) and d.we_fail()
 
 
 @rule("credit")
