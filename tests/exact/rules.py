@@ -90,6 +90,8 @@ class Reader:
         self.reset_by_peer: set[int] = set()
         #: Whether DATA have come that no event tells about.
         self.discarded = False
+        #: Whether h2 has refused to send headers.
+        self.refused = False
         #: Streams whose request has the method CONNECT.
         self.tunnels: set[int] = set()
 
@@ -119,12 +121,14 @@ class Reader:
                 self._note(self.promised or self.stream_id, self.fields)
 
     def done(self, step: Call | Frame, a: Result, before: dict[str, Any]) -> None:
-        if isinstance(step, Frame):
-            self.begun = self.begun or step.kind >= 0
-        if isinstance(step, Frame) and step.payload is not None:
+        if isinstance(step, Call):
+            headers = step.name in ("send_headers", "push_stream")
+            self.refused = self.refused or (headers and a.error is not None)
+        elif step.payload is not None:
+            self.begun = True
             if step.kind == SETTINGS and step.flags & ACK:
                 self.unacked = max(0, self.unacked - 1)
-            elif step.kind == DATA and not a.found:
+            elif step.kind == DATA and "DataReceived" not in [event[0] for event in a.found]:
                 self.discarded = True
             elif step.kind == RST_STREAM and step.stream_id in before["streams"]:
                 self.reset_by_peer.add(step.stream_id)
@@ -414,6 +418,12 @@ def _closed_by_a_call(d: Difference) -> bool:
     return isinstance(d.step, Frame) and d.before["state"] == "CLOSED" and d.h2_fails()
 
 
+@rule("reserved bit")
+def _reserved_bit(d: Difference) -> bool:
+    bit = d.kind == WINDOW_UPDATE and len(_payload(d)) == 4 and _payload(d)[0] & 0x80
+    return bool(bit) and d.h2_fails() and not d.we_fail()
+
+
 @rule("negative window")
 def _negative_window(d: Difference) -> bool:
     stream = d.before["streams"].get(d.stream_id)
@@ -473,6 +483,12 @@ def _table_size(d: Difference) -> bool:
     return any(UNREADABLE in str(frame[-1]) for frame in d.a.frames) and not any(
         UNREADABLE in str(frame[-1]) for frame in d.b.frames
     )
+
+
+@rule("refused headers")
+def _refused_headers(d: Difference) -> bool:
+    both = all(UNREADABLE in str(result.frames) for result in (d.a, d.b))
+    return both and d.reader.refused and d.what == ["output"]
 
 
 def _malformed(d: Difference) -> str:
