@@ -238,9 +238,7 @@ def check(listed: dict[str, Any]) -> None:
 
 
 #: Those after which nothing is different but what was seen: the comparison goes on.
-HARMLESS: Final = frozenset(
-    ["ack of nothing", "after own reset", "altsvc", "goaway", "no such stream"]
-)
+HARMLESS: Final = frozenset(["ack of nothing", "after own reset", "altsvc", "no such stream"])
 
 
 #: What stands in the place of a header section that was written and cannot be decoded.
@@ -317,7 +315,9 @@ def _frame_size(d: Difference) -> bool:
 def _padding(d: Difference) -> bool:
     if not isinstance(d.step, Frame) or not d.step.flags & PADDED:
         return False
-    return d.kind in (DATA, HEADERS, PUSH_PROMISE) and d.a.error is not None and d.b.error is None
+    fits = 0 < len(_payload(d)) > _payload(d)[0]
+    kinds = (DATA, HEADERS, PUSH_PROMISE)
+    return fits and d.kind in kinds and d.h2_fails() and d.b.error is None
 
 
 @rule("zero increment")
@@ -570,6 +570,8 @@ def _promised_ids(d: Difference) -> bool:
     # h2 does not note the id of a promise that it turns away, nor mask the reserved bit
     if d.kind == PUSH_PROMISE and not d.reader.promised:
         return not d.a.error and d.we_fail()
+    if d.reader.promised and d.h2_fails(ErrorCodes.STREAM_CLOSED):
+        return d.reader.promised <= d.before["highest"][0] and d.we_fail()
     if (
         not d.reader.promised
         or d.a.error
