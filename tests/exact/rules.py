@@ -407,7 +407,8 @@ def _no_such_stream(d: Difference) -> bool:
         return d.what == ["error"] and both and forgotten
     if d.step.name == "send_data" and set(d.what) <= {"error", "state"}:
         # h2 looks at its state first where the data are empty
-        same = isinstance(d.a.error, (ProtocolError, KeyError)) and not d.step.arguments[1]
+        looks = not d.step.arguments[1] or d.before["state"] == "CLOSED"
+        same = isinstance(d.a.error, (ProtocolError, KeyError)) and looks
         return isinstance(d.b.error, gone) and same
     return d.what == ["error"] and isinstance(d.a.error, gone) and isinstance(d.b.error, gone)
 
@@ -616,11 +617,12 @@ def _credit(d: Difference) -> bool:
 def _promises(d: Difference) -> bool:
     if not d.reader.promised or d.a.error or d.b.error:
         return False
-    method = dict(d.reader.fields or []).get(b":method")
-    foreign = d.only_resets(ErrorCodes.PROTOCOL_ERROR, d.reader.promised)
-    return foreign and (
-        (b":authority", b"a.test") not in (d.reader.fields or []) or method not in (b"GET", b"HEAD")
-    )
+    fields = dict(d.reader.fields or [])
+    foreign = fields.get(b":authority") != b"a.test"
+    unsafe = fields.get(b":method") not in (b"GET", b"HEAD")
+    interim = fields.get(b":status", b"")[:1] == b"1"
+    refused = d.only_resets(ErrorCodes.PROTOCOL_ERROR, d.reader.promised)
+    return refused and (foreign or unsafe or interim)
 
 
 def _flags(d: Difference) -> int:
