@@ -57,7 +57,7 @@ from hyperframe.frame import (
 from . import codec
 from .codec import Decoder, Encoder
 from .frames import FrameBuffer, Output, PlainFrame, PrefaceError, StreamError
-from .headers import Facts, Fields, Kind, Malformed, check_again, join_cookies
+from .headers import Facts, Fields, Kind, Malformed, check_again, join_cookies, read
 from .machines import IS_RESERVED, ClosedStreams, ConnectionMachine, QuickStream, Stream
 
 __all__ = [
@@ -134,6 +134,10 @@ def _streams_are_as_known() -> bool:
 
 #: What is switched on where nobody says otherwise.
 FAST: Final = _what_h2_allows()
+
+
+def _are_bytes(fields: tuple[Any, ...]) -> bool:
+    return all(type(name) is bytes and type(value) is bytes for name, value in fields)
 
 
 class CompressionError(ProtocolError):
@@ -225,6 +229,9 @@ class Connection(H2Connection):
         # h2's flags, which take a descriptor each time.
         self._client = bool(self.config.client_side)
         self._own_ids = AllowedStreamIDs(self._client)
+        self._validates = bool(self.config.validate_inbound_headers)
+        encoding = self.config.header_encoding
+        self._encoding = encoding if isinstance(encoding, str) else None
         self._packs_headers = self.fast.packing and not (
             self.config.validate_outbound_headers or self.config.normalize_outbound_headers
         )
@@ -276,6 +283,11 @@ class Connection(H2Connection):
         self.update_settings(dict(settings.items()))
         if window_size > self.inbound_flow_control_window:
             self.increment_flow_control_window(window_size - self.inbound_flow_control_window)
+
+    def initiate_connection(self) -> None:
+        """As h2's; the peer's first acknowledgement is for what it sends."""
+        super().initiate_connection()
+        self._unacked.append({})
 
     def update_settings(self, new_settings: dict[SettingCodes | int, int]) -> None:
         """Queue a SETTINGS frame; its values hold once the peer has acknowledged it."""
@@ -403,8 +415,25 @@ class Connection(H2Connection):
     def _check(self, stream_id: int, fields: Fields, kind: Kind) -> Facts:
         extended = bool(_in_force(self.local_settings, SettingCodes.ENABLE_CONNECT_PROTOCOL))
         try:
+            if not self._validates:
+                return read(fields, kind)
             return check_again(fields, kind, extended_connect=extended)
         except Malformed as error:
+            raise StreamError(stream_id, ErrorCodes.PROTOCOL_ERROR, str(error)) from None
+
+    def _shown(self, stream_id: int, fields: Fields, cookies: int) -> list[Any]:
+        """Return a header section as an event shows it, which H2Configuration decides."""
+        if cookies > 1 and self.config.normalize_inbound_headers:
+            fields = join_cookies(fields)
+        encoding = self._encoding
+        if encoding is None:
+            return list(fields)
+        try:
+            return [
+                field.__class__(field[0].decode(encoding), field[1].decode(encoding))
+                for field in cast(Any, fields)
+            ]
+        except UnicodeDecodeError as error:
             raise StreamError(stream_id, ErrorCodes.PROTOCOL_ERROR, str(error)) from None
 
     def _receive_headers_frame(self, frame: HeadersFrame) -> _Handled:
@@ -452,6 +481,7 @@ class Connection(H2Connection):
 
     def _receive_request(self, stream_id: int, fields: Fields, end_stream: bool) -> list[Event]:
         facts = self._check(stream_id, fields, Kind.REQUEST)
+        shown = self._shown(stream_id, fields, facts.cookies)
         if end_stream and facts.content_length and facts.method != b"CONNECT":
             raise StreamError(
                 stream_id, ErrorCodes.PROTOCOL_ERROR, "content-length without content"
@@ -462,9 +492,7 @@ class Connection(H2Connection):
             stream.priority = facts.priority
         if not end_stream:
             stream.expect(facts)
-        if facts.cookies > 1:
-            fields = join_cookies(fields)
-        return stream.take_headers(fields, end_stream)
+        return stream.take_headers(shown, end_stream)
 
     def _admit(self, stream_id: int, count: int) -> None:
         """Refuse a stream when ``count`` others leave no room for it (RFC 9113 section 5.1.2)."""
@@ -480,6 +508,9 @@ class Connection(H2Connection):
             raise StreamError(stream_id, ErrorCodes.STREAM_CLOSED, "HEADERS after END_STREAM")
         if machine.state is StreamState.RESERVED_LOCAL:
             raise ProtocolError(f"HEADERS on the reserved stream {stream_id}")
+        if machine.state is StreamState.IDLE:
+            # a stream of ours whose first HEADERS h2 has refused
+            raise ProtocolError(f"HEADERS on the idle stream {stream_id}")
 
     def _receive_more_headers(
         self, stream: Stream, fields: Fields, end_stream: bool
@@ -497,31 +528,28 @@ class Connection(H2Connection):
             raise Malformed("HEADERS came on a connected stream (RFC 9113 section 8.5)")
         if not end_stream:
             raise Malformed("trailers must end the stream")
-        self._check(stream.stream_id, fields, Kind.TRAILERS)
+        facts = self._check(stream.stream_id, fields, Kind.TRAILERS)
         stream.count(0, True)
-        return stream.take_headers(fields, True)
+        return stream.take_headers(self._shown(stream.stream_id, fields, facts.cookies), True)
 
     def _receive_response(self, stream: Stream, fields: Fields, end_stream: bool) -> list[Event]:
         facts = self._check(stream.stream_id, fields, Kind.RESPONSE)
         status = facts.status or 0
-        if status < 200:
+        shown = self._shown(stream.stream_id, fields, facts.cookies)
+        if 100 <= status < 200:
             if end_stream:
                 raise Malformed("an interim response must not end the stream")
             if stream.state_machine.state is StreamState.RESERVED_REMOTE:
                 # h2 has no such step; the stream stays reserved until its final response
-                return [
-                    InformationalResponseReceived(
-                        stream_id=stream.stream_id, headers=cast(Any, list(fields))
-                    )
-                ]
-            return stream.take_headers(fields, False, informational=True)
+                return [InformationalResponseReceived(stream_id=stream.stream_id, headers=shown)]
+            return stream.take_headers(shown, False, informational=True)
         stream.expect(facts)
         stream.connected = stream.method == b"CONNECT" and status < 300
         if end_stream:
             stream.count(0, True)
         if stream.state_machine.state is StreamState.RESERVED_REMOTE:
             self._admit(stream.stream_id, self.open_inbound_streams)
-        return stream.take_headers(fields, end_stream)
+        return stream.take_headers(shown, end_stream)
 
     def _receive_push_promise_frame(self, frame: PushPromiseFrame) -> _Handled:
         fields = self._decode(frame.data)
@@ -532,6 +560,7 @@ class Connection(H2Connection):
             raise ProtocolError(f"a push was promised on stream {frame.stream_id}")
         if promised <= self.highest_inbound_stream_id:
             raise ProtocolError(f"the promised stream {promised} is not a new one")
+        self.state_machine.process_input(ConnectionInputs.RECV_PUSH_PROMISE)
         if self._is_ignored(promised):
             return [], []
         parent = self.streams.get(frame.stream_id)
@@ -540,7 +569,7 @@ class Connection(H2Connection):
                 raise ProtocolError(f"a push was promised on closed stream {frame.stream_id}")
             # it was on its way when we reset the parent
             self.highest_inbound_stream_id = promised
-            raise StreamError(promised, ErrorCodes.CANCEL, "its parent was reset")
+            raise StreamError(promised, ErrorCodes.REFUSED_STREAM, "its parent was reset")
         if parent.state_machine.state not in (StreamState.OPEN, StreamState.HALF_CLOSED_LOCAL):
             raise ProtocolError(f"a push was promised on stream {frame.stream_id}")
         self.highest_inbound_stream_id = promised
@@ -554,24 +583,31 @@ class Connection(H2Connection):
         # promised streams are not open yet: RFC 9113 section 8.4.2 leaves their number to us
         self._admit(promised, self.open_inbound_streams + self._reserved_count)
         facts = self._check(promised, fields, Kind.REQUEST)
+        if self._validates:
+            self._check_promise(promised, parent, fields, facts)
+        return [], self._begin_promised(frame, fields, facts)
+
+    def _check_promise(self, promised: int, parent: Stream, fields: Fields, facts: Facts) -> None:
+        """Check a promised request beside the one that it belongs to (RFC 9113 section 8.4)."""
         if facts.method not in (b"GET", b"HEAD") or facts.content_length:
-            # RFC 9113 section 8.4: safe, cacheable, without content
+            # safe, cacheable, without content
             raise StreamError(promised, ErrorCodes.PROTOCOL_ERROR, "not a GET or HEAD")
-        # relies on H2Stream._authority: the :authority that the parent was sent with
-        if (b":authority", parent._authority) not in fields:
+        # relies on H2Stream._authority: the :authority that the parent was sent with; of a
+        # stream that began as an HTTP/1.1 upgrade nothing is known, not even the method
+        same = (b":authority", parent._authority) in fields
+        if not same and parent.method is not None:
             raise StreamError(
                 promised, ErrorCodes.PROTOCOL_ERROR, "not of the authority of its parent"
             )
-        return [], self._begin_promised(frame, fields, facts)
 
     def _begin_promised(self, frame: PushPromiseFrame, fields: Fields, facts: Facts) -> list[Event]:
-        self.state_machine.process_input(ConnectionInputs.RECV_PUSH_PROMISE)
         promised = frame.promised_stream_id
+        shown = self._shown(promised, fields, facts.cookies)
         parent = self.streams[frame.stream_id]
         events = parent.state_machine.process_input(StreamInputs.RECV_PUSH_PROMISE)
         event = cast(PushedStreamReceived, events[0])
         event.pushed_stream_id = promised
-        event.headers = cast(Any, list(join_cookies(fields)))
+        event.headers = shown
         stream = self._begin_new_stream(promised, AllowedStreamIDs.EVEN)
         stream.remotely_pushed(cast(Any, fields))
         stream.method = facts.method
@@ -720,11 +756,13 @@ class Connection(H2Connection):
         """Apply the oldest SETTINGS that were not acknowledged, and only those."""
         acked = self._unacked.popleft()
         self.was_acked = True
-        # Relies on Settings._settings: a deque for each setting, the value in force first.
-        later = {
-            key: [values.pop() for _ in range(len(values) - 1 - (key in acked))]
-            for key, values in self.local_settings._settings.items()
-        }
+        later: dict[SettingCodes | int, list[int]] = {}
+        if self._unacked:
+            # Relies on Settings._settings: a deque for each setting, the value in force first.
+            later = {
+                key: [values.pop() for _ in range(len(values) - 1 - (key in acked))]
+                for key, values in self.local_settings._settings.items()
+            }
         changes = super()._local_settings_acked()
         for key, values in later.items():
             self.local_settings._settings[key].extend(reversed(values))
@@ -766,10 +804,14 @@ class Connection(H2Connection):
         priority_depends_on: int | None = None,
         priority_exclusive: bool | None = None,
     ) -> None:
-        """As h2's; it also notes what makes a stream a tunnel (RFC 9113 section 8.5)."""
+        """As h2's; it also notes what makes a stream a tunnel (RFC 9113 section 8.5).
+
+        A tuple of headers is taken to be bytes, as :func:`headers.prepare` makes it.
+        """
         fields = tuple(headers)
         priority = (priority_weight, priority_depends_on, priority_exclusive)
-        if self._packs_headers and priority == _NO_PRIORITY and self.frame_log is None:
+        ready = self._packs_headers and (type(headers) is tuple or _are_bytes(fields))
+        if ready and priority == _NO_PRIORITY and self.frame_log is None:
             stream = self._send_fields(stream_id, fields, end_stream)
         else:
             super().send_headers(stream_id, fields, end_stream, *priority)
@@ -809,6 +851,9 @@ class Connection(H2Connection):
         window = self.streams[stream_id].outbound_flow_control_window
         return min(window, self.outbound_flow_control_window)
 
+    def _packs_data(self) -> bool:
+        return self.fast.packing and self.frame_log is None and self.failure is None
+
     def send_data(
         self,
         stream_id: int,
@@ -817,17 +862,14 @@ class Connection(H2Connection):
         pad_length: Any = None,
     ) -> None:
         """As h2's, which builds an object for each frame and copies the data four times."""
-        size = len(data)
         stream = self.streams.get(stream_id)
-        if (
-            stream is None
-            or pad_length is not None
-            or self.frame_log is not None
-            or self.failure is not None
-            or not self.fast.packing
-        ):
+        if stream is None or pad_length is not None or not self._packs_data():
+            if pad_length is None:
+                # h2 asks for it, and so for the stream, only where there is data
+                self.local_flow_control_window(stream_id)
             super().send_data(stream_id, data, end_stream, pad_length)
             return
+        size = len(data)
         window = min(stream.outbound_flow_control_window, self.outbound_flow_control_window)
         if size > window and size > 0:
             raise FlowControlError(f"Cannot send {size} bytes, flow control window is {window}")
@@ -849,7 +891,7 @@ class Connection(H2Connection):
         if size <= limit:
             self.send_data(stream_id, data, end_stream)
             return
-        if self.frame_log is not None or self.failure is not None or not self.fast.packing:
+        if not self._packs_data():
             for at in range(0, size, limit):
                 last = at + limit >= size
                 self.send_data(stream_id, data[at : at + limit], end_stream and last)
@@ -901,7 +943,7 @@ class Connection(H2Connection):
             stream = self.streams.get(stream_id)
             if stream is None or stream.state_machine.state not in _RECEIVING:
                 return
-        if not self.fast.packing or self.frame_log is not None or self.failure is not None:
+        if not self._packs_data():
             self.increment_flow_control_window(count, stream_id)
             return
         self.state_machine.process_input(ConnectionInputs.SEND_WINDOW_UPDATE)

@@ -221,7 +221,7 @@ class FrameBuffer:
             kind != ContinuationFrame.type or stream_id != self._block[0].stream_id
         ):
             # RFC 9113 section 4.3
-            raise ProtocolError("a frame came between HEADERS and their CONTINUATION")
+            raise ProtocolError("invalid frame between HEADERS and their CONTINUATION")
         if length > self.max_frame_size:
             raise FrameTooLargeError(
                 f"a frame of {length} bytes came, where {self.max_frame_size} are allowed"
@@ -281,6 +281,9 @@ def _parse(raw: bytes, length: int, kind: int, flags: int, stream_id: int) -> Fr
         raw = raw[:_HEADER] + bytes([raw[_HEADER] & 0x7F]) + raw[_HEADER + 1 :]
     try:
         frame, _ = Frame.parse_frame_header(memoryview(raw)[:_HEADER])
+    except InvalidDataError as error:
+        raise ProtocolError(f"Received frame with invalid header: {error}") from error
+    try:
         frame.parse_body(memoryview(raw)[_HEADER:])
     except InvalidFrameError as error:
         raise FrameDataMissingError(str(error)) from error

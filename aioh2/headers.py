@@ -50,9 +50,9 @@ class Facts(NamedTuple):
     protocol: bytes | None = None
     #: The value of ``content-length``, where there is one.
     content_length: int | None = None
-    #: The value of ``priority`` (RFC 9218) in a request, lines joined, where there is one.
+    #: The value of ``priority`` (RFC 9218), lines joined, where there is one.
     priority: bytes | None = None
-    #: The ``cookie`` fields of a request, which may come in crumbs.
+    #: How many ``cookie`` fields there are, as it may come in crumbs.
     cookies: int = 0
     #: The size of the list as SETTINGS_MAX_HEADER_LIST_SIZE counts (RFC 9113 section 6.5.2);
     #: known of lists that go out.
@@ -331,12 +331,49 @@ def check(fields: Fields, kind: Kind, *, extended_connect: bool = False) -> Fact
             _remember(_good_lines, field, True)
     if kind is Kind.REQUEST:
         facts = _check_request(pseudo, host, length, extended_connect)
-        if cookies or signals:
-            facts = facts._replace(cookies=cookies, priority=b", ".join(signals) or None)
-        return facts
+    else:
+        facts = _check_response(pseudo, length) if kind is Kind.RESPONSE else Facts()
+    if cookies or signals:
+        facts = facts._replace(cookies=cookies, priority=b", ".join(signals) or None)
+    return facts
+
+
+def read(fields: Fields, kind: Kind) -> Facts:
+    """Return what :func:`check` does, for a list that nobody wants checked.
+
+    What cannot be read of it stays unknown; a status that cannot is a final one. Raises
+    :class:`Malformed` where the message could not be told from others: for a bad content-length,
+    and for an interim status where there is no interim response.
+    """
+    pseudo: dict[bytes, bytes] = {}
+    length: int | None = None
+    regular = False
+    for name, value in fields:
+        if name[:1] != b":":
+            regular = True
+            if name == b"content-length" and kind is not Kind.TRAILERS:
+                length = _content_length(value, length)
+        elif not regular or name != b":status":
+            # a status that comes late does not make an interim response
+            pseudo.setdefault(name, value)
+    status = pseudo.get(b":status", b"")
     if kind is Kind.RESPONSE:
-        return _check_response(pseudo, length)
-    return Facts()
+        return Facts(status=_read_status(status), content_length=length)
+    if status[:1] == b"1":
+        raise Malformed(f"':status' {status!r} in a {kind.value}")
+    cookies = sum(name == b"cookie" for name, _ in fields)
+    return Facts(
+        method=pseudo.get(b":method"),
+        protocol=pseudo.get(b":protocol"),
+        content_length=length,
+        cookies=cookies,
+    )
+
+
+def _read_status(status: bytes) -> int:
+    if _STATUS(status):
+        return int(status)
+    return 100 if status[:1] == b"1" else 200
 
 
 def _check_field(name: bytes, value: bytes) -> None:

@@ -236,14 +236,14 @@ class Stream(BaseStream):
         return block
 
     def take_headers(
-        self, fields: Fields, end_stream: bool, informational: bool = False
+        self, shown: list[Any], end_stream: bool, informational: bool = False
     ) -> list[Event]:
-        """Take a checked header section through the machine; return h2's events."""
+        """Take a header section through the machine; return h2's events, which show it."""
         machine = self.state_machine
         events: list[Any] = machine.process_input(
             StreamInputs.RECV_INFORMATIONAL_HEADERS if informational else StreamInputs.RECV_HEADERS
         )
-        events[0].headers = list(fields)
+        events[0].headers = shown
         if end_stream:
             ended = machine.process_input(StreamInputs.RECV_END_STREAM)
             events[0].stream_ended = ended[0]

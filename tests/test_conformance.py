@@ -819,7 +819,7 @@ class TestCompressionContext(Conformance):
             raw(PUSH_PROMISE, END_HEADERS, 1, u32(2) + self.adding()),
             raw(HEADERS, END_HEADERS, 3, literal(RESPONSE) + b"\xbe"),
         )
-        self.assertEqual(resets(await client.frames()), [(2, CANCEL)])
+        self.assertEqual(resets(await client.frames()), [(2, REFUSED_STREAM)])
         self.assertEqual((await client.protocol.recv_response(3))[-1], ("x-new", "value"))
 
     async def test_beyond_goaway(self) -> None:
@@ -1200,7 +1200,7 @@ class TestStatesOfClient(Conformance):
         """It reserves a stream, which is given up."""
         client = await self.client(enable_push=True)
         client.protocol.reset_stream(1)
-        await client.resets(8, CANCEL, promise(1, 8))
+        await client.resets(8, REFUSED_STREAM, promise(1, 8))
         for frame in (headers(8, RESPONSE), data(8), rst_stream(8)):
             client.send(frame)
         self.assertEqual(of(await client.frames(), RstStreamFrame, GoAwayFrame), [])

@@ -28,11 +28,13 @@ from h2.connection import ConnectionInputs
 from h2.errors import ErrorCodes
 from h2.exceptions import (
     FlowControlError,
+    NoSuchStreamError,
     ProtocolError,
     StreamClosedError,
     StreamIDTooLowError,
 )
 from h2.settings import SettingCodes
+from h2.stream import StreamState
 from hyperframe.frame import (
     DataFrame,
     HeadersFrame,
@@ -248,6 +250,23 @@ class TestUpdateSettings(ConnectionCase):
             values.append((made.local_settings[self.WINDOW], made.max_inbound_frame_size))
             made.receive(raw(SETTINGS, ACK))
         self.assertEqual(values, [(65535, 16384), (10, 16384), (10, 20000), (30, 20000)])
+
+    def test_the_first_acknowledgement_is_of_the_first_settings(self) -> None:
+        made = Connection(H2Configuration(client_side=False))
+        made.initiate_connection()
+        made.update_settings({self.WINDOW: 10})
+        made.receive(PREFACE + setting())
+        for size in (65535, 10):
+            found = made.receive(raw(SETTINGS, ACK))
+            self.assertEqual(kinds(found), ["SettingsAcknowledged"])
+            self.assertEqual(made.local_settings[self.WINDOW], size)
+
+    def test_what_was_set_without_a_frame_holds_from_the_last_acknowledgement_on(self) -> None:
+        made = Connection(H2Configuration(client_side=True))
+        made.initiate_connection()
+        made.local_settings.enable_push = 0
+        made.receive(setting() + raw(SETTINGS, ACK))
+        self.assertEqual(made.local_settings.enable_push, 0)
 
     def test_changes_are_told(self) -> None:
         made = self.server()
@@ -637,12 +656,130 @@ class TestResponses(ConnectionCase):
             self.assertFalse(self.stream(made).connected)
             self.assert_reset(made, data(1, b"more"), 1, ErrorCodes.PROTOCOL_ERROR)
 
+    def test_of_a_request_that_h2_has_refused(self) -> None:
+        made = self.client()
+        with self.assertRaises(ProtocolError):
+            made.send_headers(1, INTERIM, end_stream=True)
+        self.assertIs(self.stream(made).state_machine.state, StreamState.IDLE)
+        self.assert_failed(made, opening(1, RESPONSE), ErrorCodes.PROTOCOL_ERROR)
+
     def test_after_our_reset(self) -> None:
         made = self.client(POST)
         made.reset_stream(1)
         made.data_to_send()
         self.assert_ignored(made, opening(1, RESPONSE) + data(1, b"abc"))
         self.assertEqual(made.take_discarded(), 3)
+
+
+class TestConfiguration(ConnectionCase):
+    """The flags of H2Configuration that an h2 user may set."""
+
+    def configured(self, *, client: bool = False, **flags: Any) -> Connection:
+        made = Connection(H2Configuration(client_side=client, **flags))
+        made.initiate_connection()
+        made.receive((b"" if client else PREFACE) + setting())
+        made.data_to_send()
+        return made
+
+    def test_encoding(self) -> None:
+        made = self.configured(header_encoding="latin-1")
+        fields = [*REQUEST, (b"x", b"\xe9")]
+        first, _ = made.receive(opening(1, fields) + headers(1, TRAILERS))[:2]
+        assert isinstance(first, events.RequestReceived)
+        self.assertEqual(first.headers[0], (":method", "GET"))
+        self.assertEqual(first.headers[-1], ("x", "\xe9"))
+        client = self.configured(client=True, header_encoding="utf-8")
+        client.send_headers(1, REQUEST)
+        client.data_to_send()
+        found = client.receive(
+            promise(1, 2) + opening(1, INTERIM) + opening(1, RESPONSE) + headers(1, TRAILERS)
+        )
+        names = [field[0] for event in found[:4] for field in vars(event)["headers"]]
+        pseudo = [":method", ":scheme", ":authority", ":path"]
+        self.assertEqual(names, [*pseudo, ":status", ":status", "checksum"])
+
+    def test_what_cannot_be_decoded_ends_the_stream(self) -> None:
+        made = self.configured(header_encoding="utf-8")
+        frame = opening(1, [*REQUEST, (b"x", b"\xff")])
+        self.assert_reset(made, frame, 1, ErrorCodes.PROTOCOL_ERROR)
+
+    def test_encoding_keeps_what_must_not_be_indexed(self) -> None:
+        made = self.configured(header_encoding="utf-8")
+        block = literal(REQUEST) + b"\x10\x01a\x01b"
+        event: Any = made.receive(raw(HEADERS, END_HEADERS, 1, block))[0]
+        self.assertIsInstance(event.headers[-1], hpack.NeverIndexedHeaderTuple)
+
+    def test_crumbs_stay_without_normalization(self) -> None:
+        crumbs = [(b"cookie", b"a"), (b"x", b"y"), (b"cookie", b"b")]
+        for normalize, joined in ((False, crumbs), (True, [crumbs[1], (b"cookie", b"a; b")])):
+            made = self.configured(normalize_inbound_headers=normalize)
+            event: Any = made.receive(opening(1, [*REQUEST, *crumbs]))[0]
+            self.assertEqual(event.headers, [*REQUEST, *joined])
+
+    def test_crumbs_of_responses_and_trailers(self) -> None:
+        made = self.configured(client=True)
+        made.send_headers(1, REQUEST)
+        cookie = [(b"cookie", b"a"), (b"x", b"y")]
+        found: list[Any] = made.receive(
+            opening(1, [*INTERIM, *cookie])
+            + opening(1, [*RESPONSE, *cookie])
+            + headers(1, [*cookie, *cookie])
+        )
+        self.assertEqual(found[0].headers, [*INTERIM, *cookie])
+        self.assertEqual(found[1].headers, [*RESPONSE, *cookie])
+        self.assertEqual(found[2].headers, [cookie[1]] * 2 + [(b"cookie", b"a; a")])
+
+    def test_unchecked(self) -> None:
+        made = self.configured(validate_inbound_headers=False)
+        odd = [(b"Upper", b" \x00"), (b":path", b""), (b"connection", b"close")]
+        event: Any = made.receive(opening(1, odd))[0]
+        self.assertEqual(event.headers, odd)
+        length = [*odd, (b"content-length", b"3")]
+        self.assert_reset(
+            made, opening(3, length) + data(3, end=True), 3, ErrorCodes.PROTOCOL_ERROR
+        )
+        for field in ((b"content-length", b"x"), (b":status", b"100")):
+            made = self.configured(validate_inbound_headers=False)
+            self.assert_reset(made, opening(1, [field, *odd]), 1, ErrorCodes.PROTOCOL_ERROR)
+
+    def test_unchecked_responses(self) -> None:
+        for status, kind in (
+            (b"200", "ResponseReceived"),
+            (b"", "ResponseReceived"),
+            (b"x", "ResponseReceived"),
+            (b"101", "InformationalResponseReceived"),
+            (b"1", "InformationalResponseReceived"),
+        ):
+            made = self.configured(client=True, validate_inbound_headers=False)
+            made.send_headers(1, REQUEST)
+            found = made.receive(opening(1, [(b":status", status), (b"A", b"\x01")]))
+            self.assertEqual(kinds(found), [kind])
+
+    def test_unchecked_promise(self) -> None:
+        made = self.configured(client=True, validate_inbound_headers=False)
+        made.send_headers(1, REQUEST)
+        foreign = [(b":method", b"PUT"), (b":authority", b"b.test")]
+        self.assertEqual(kinds(made.receive(promise(1, 2, foreign))), ["PushedStreamReceived"])
+
+    def test_outbound_text(self) -> None:
+        for validate in (False, True):
+            for normalize in (False, True):
+                made = self.configured(
+                    client=True,
+                    validate_outbound_headers=validate,
+                    normalize_outbound_headers=normalize,
+                )
+                made.send_headers(1, [(n.decode(), v.decode()) for n, v in REQUEST])
+                ((kind, _, _, block),) = self.written(made)
+                self.assertEqual(kind, HEADERS)
+                self.assertEqual(hpack.Decoder().decode(block, raw=True), REQUEST)
+
+    def test_outbound_crumbs(self) -> None:
+        made = self.configured(client=True, split_outbound_cookies=True)
+        made.send_headers(1, [*REQUEST, (b"cookie", b"a; b")])
+        ((_, _, _, block),) = self.written(made)
+        fields = hpack.Decoder().decode(block, raw=True)
+        self.assertEqual(fields, [*REQUEST, (b"cookie", b"a"), (b"cookie", b"b")])
 
 
 class TestPushes(ConnectionCase):
@@ -686,7 +823,7 @@ class TestPushes(ConnectionCase):
             if later:
                 made.send_headers(3, POST)
             made.data_to_send()
-            self.assert_reset(made, promise(1, 2), 2, ErrorCodes.CANCEL)
+            self.assert_reset(made, promise(1, 2), 2, ErrorCodes.REFUSED_STREAM)
             self.assert_ignored(made, headers(2, RESPONSE))
 
     def test_parent_that_is_a_tunnel(self) -> None:
@@ -704,6 +841,22 @@ class TestPushes(ConnectionCase):
         for fields in (POST, [*REQUEST, (b"content-length", b"1")], REQUEST[1:], foreign):
             made = self.client(POST)
             self.assert_reset(made, promise(1, 2, fields), 2, ErrorCodes.PROTOCOL_ERROR)
+
+    def test_goaway_names_no_promise_of_a_client(self) -> None:
+        """Where a wrong call of the user has made h2 take this side for a server."""
+        made = self.client()
+        made.advertise_alternative_service(b"h2", origin=b"a.test")
+        made.send_headers(1, POST)
+        self.assert_failed(made, promise(1, 2), ErrorCodes.PROTOCOL_ERROR, last=0)
+
+    def test_parent_that_was_an_upgrade(self) -> None:
+        """Its request went out as HTTP/1.1, so its authority is not known here."""
+        made = Connection(H2Configuration(client_side=True))
+        made.initiate_upgrade_connection()
+        self.assertEqual(
+            kinds(made.receive(setting() + promise(1, 2))),
+            ["RemoteSettingsChanged", "PushedStreamReceived"],
+        )
 
     def test_interim_response(self) -> None:
         made = self.client(POST)
@@ -1450,6 +1603,15 @@ class TestFastLanes(unittest.TestCase):
                     for connection in connections:
                         with self.assertRaises(FlowControlError):
                             connection.send_body(1, body, end)
+
+    def test_empty_data_of_a_stream_that_is_gone(self) -> None:
+        for stream_id, error in ((1, StreamClosedError), (3, NoSuchStreamError)):
+            for connection in self.each():
+                connection.send_headers(1, self.fields())
+                connection.reset_stream(1)
+                connection.take_closed()
+                with self.assertRaises(error):
+                    connection.send_data(stream_id, b"")
 
     def test_padded_data(self) -> None:
         connections = self.each()

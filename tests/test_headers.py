@@ -19,6 +19,7 @@ from aioh2.headers import (
     encode,
     encode_request,
     join_cookies,
+    read,
 )
 
 BOUNDED = settings(derandomize=True, database=None, deadline=None, max_examples=200)
@@ -687,10 +688,14 @@ class TestDecode(unittest.TestCase):
 
 
 class TestJoinCookies(unittest.TestCase):
-    def test_none_and_one_stay_as_they_are(self) -> None:
-        for fields in ([], [(b"x", b"1")], [(b"cookie", b"a=1"), (b"x", b"1")]):
+    def test_without_cookies_the_list_stays_as_it_is(self) -> None:
+        for fields in ([], [(b"x", b"1")]):
             with self.subTest(fields=fields):
                 self.assertIs(join_cookies(fields), fields)
+
+    def test_one_cookie_stays_where_it_is(self) -> None:
+        fields = [(b"cookie", b"a=1"), (b"x", b"1")]
+        self.assertIs(join_cookies(fields), fields)
 
     def test_crumbs_become_one_field_in_their_order(self) -> None:
         crumbs = [(b"cookie", b"a=1"), (b"x", b"1"), (b"cookie", b"b=2"), (b"cookie", b"c=3")]
@@ -704,6 +709,45 @@ class TestJoinCookies(unittest.TestCase):
     def test_other_fields_may_come_more_than_once(self) -> None:
         fields = [(b"set-cookie", b"a=1"), (b"set-cookie", b"b=2")]
         self.assertEqual(join_cookies(fields), fields)
+
+
+class TestRead(unittest.TestCase):
+    """Lists that nobody wants checked."""
+
+    def test_as_check_where_that_finds_nothing(self) -> None:
+        request = [
+            (b":method", b"CONNECT"),
+            (b":scheme", b"https"),
+            (b":authority", b"a.test"),
+            (b":path", b"/"),
+            (b":protocol", b"websocket"),
+            (b"content-length", b"7"),
+        ]
+        response = [(b":status", b"404"), (b"content-length", b"0")]
+        for fields, kind in ((request, Kind.REQUEST), (response, Kind.RESPONSE)):
+            with self.subTest(kind=kind):
+                self.assertEqual(read(fields, kind), check(fields, kind, extended_connect=True))
+        self.assertEqual(read([(b"content-length", b"x")], Kind.TRAILERS), Facts())
+
+    def test_malformed_lists(self) -> None:
+        self.assertEqual(read([(b"", b"\0"), (b":path", b"")], Kind.REQUEST), Facts())
+        for status, read_as in ((b"1", 100), (b"1xx", 100), (b"99", 200), (b"", 200)):
+            with self.subTest(status=status):
+                facts = read([(b":status", status)], Kind.RESPONSE)
+                self.assertEqual(facts, Facts(status=read_as))
+
+    def test_the_first_counts(self) -> None:
+        fields = [(b":method", b"GET"), (b"x", b"y"), (b":method", b"PUT")]
+        self.assertEqual(read(fields, Kind.REQUEST).method, b"GET")
+
+    def test_what_decides_where_a_message_ends(self) -> None:
+        for kind in (Kind.REQUEST, Kind.RESPONSE):
+            with self.subTest(kind=kind), self.assertRaises(Malformed):
+                read([(b"content-length", b"-1")], kind)
+        for kind in (Kind.REQUEST, Kind.TRAILERS):
+            with self.subTest(kind=kind), self.assertRaises(Malformed):
+                read([(b":status", b"100")], kind)
+            self.assertEqual(read([(b"x", b"y"), (b":status", b"100")], kind), Facts())
 
 
 # --- what is remembered --------------------------------------------------------------------

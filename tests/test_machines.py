@@ -385,11 +385,11 @@ class TestMessages(unittest.TestCase):
 
     def test_headers_come_in(self) -> None:
         for made in self.streams():
-            (event,) = made.take_headers(tuple(POST), False)
+            (event,) = made.take_headers(list(POST), False)
             self.assertEqual((type(event).__name__, event.stream_id), ("RequestReceived", 1))
             self.assertEqual(event.headers, list(POST))
             self.assertIsNone(event.stream_ended)
-            trailers, end = made.take_headers(tuple(TRAILERS), True)
+            trailers, end = made.take_headers(list(TRAILERS), True)
             self.assertEqual(type(trailers).__name__, "TrailersReceived")
             self.assertIs(trailers.stream_ended, end)
             self.assertEqual(type(end).__name__, "StreamEnded")
@@ -397,14 +397,14 @@ class TestMessages(unittest.TestCase):
     def test_responses_come_in(self) -> None:
         for made in self.streams():
             self.sent(made, CONNECT)
-            (event,) = made.take_headers(INTERIM, False, informational=True)
+            (event,) = made.take_headers(list(INTERIM), False, informational=True)
             self.assertEqual(type(event).__name__, "InformationalResponseReceived")
-            (event,) = made.take_headers(RESPONSE, False)
+            (event,) = made.take_headers(list(RESPONSE), False)
             self.assertEqual(type(event).__name__, "ResponseReceived")
 
     def test_content_comes_in(self) -> None:
         for made in self.streams():
-            made.take_headers(POST, False)
+            made.take_headers(list(POST), False)
             (event,) = made.take_data(b"abc", 5, False)
             self.assertEqual((event.data, event.flow_controlled_length), (b"abc", 5))
             self.assertIsNone(event.stream_ended)

@@ -1025,7 +1025,7 @@ class TestPush(Timed):
         await peer.frames()
         peer.send(peer.promise(1, 2))
         (reset,) = await peer.frames()
-        self.assertEqual((reset.stream_id, reset.error_code), (2, 8))
+        self.assertEqual((reset.stream_id, reset.error_code), (2, 7))
 
 
 class TestPriority(Timed):
