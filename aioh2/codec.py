@@ -86,7 +86,9 @@ AS_KNOWN: Final = set(vars(HeaderTable())) == {
     "resized",
 }
 
-_INDEXABLE: Final = {HeaderTuple}
+
+def _is_pair_of_bytes(field: Any) -> bool:
+    return len(field) == 2 and type(field[0]) is bytes and type(field[1]) is bytes
 
 
 class Encoder(hpack.Encoder):
@@ -132,16 +134,23 @@ class Encoder(hpack.Encoder):
         self._smallest: int | None = None
 
     def encode(self, headers: Any, huffman: bool = True) -> bytes:
-        """As hpack's; for a tuple of ``HeaderTuple``, what is remembered is used."""
+        """As hpack's; for a tuple of pairs of bytes, what is remembered is used."""
         table = self.header_table
-        plain = type(headers) is tuple and huffman and not table.resized
-        if not plain or not self._remembers:
+        if not self._remembers or not huffman or isinstance(headers, dict):
             return super().encode(headers, huffman)
+        if type(headers) is not tuple:
+            headers = tuple(headers)
+            if not all(map(_is_pair_of_bytes, headers)):
+                return super().encode(headers, huffman)
+        if table.resized:
+            sizes = self._encode_table_size_change()
+            table.resized = False
+            return sizes + self.encode(headers)
         if table.version != self._version:
             self._forget()
         block = self._blocks.get(headers)
         # a field that must never be indexed equals one that may
-        if block is None or set(map(type, headers)) != _INDEXABLE:
+        if block is None or NeverIndexedHeaderTuple in map(type, headers):
             block = self._encode_fields(headers)
         return block
 
@@ -150,25 +159,40 @@ class Encoder(hpack.Encoder):
         self._pieces.clear()
         self._version = self.header_table.version
 
-    def _encode_fields(self, headers: tuple[HeaderTuple, ...]) -> bytes:
+    def _encode_fields(self, headers: tuple[tuple[bytes, bytes], ...]) -> bytes:
         pieces, lasts = [], len(headers) <= self.LONGEST
         for field in headers:
-            piece = self._pieces.get(field) if type(field) is HeaderTuple else None
-            if piece is None:
-                piece, stays = self._encode_field(field)
-                lasts = lasts and stays
+            if type(field) is NeverIndexedHeaderTuple:
+                piece, stays = self._encode_secret(*field), False
+            else:
+                known = self._pieces.get(field)
+                piece, stays = (known, True) if known else self._encode_field(field)
+            lasts = lasts and stays
             pieces.append(piece)
         block = b"".join(pieces)
         if lasts:
             _remember(self._blocks, headers, block, self.LISTS)
         return block
 
-    def _encode_field(self, field: HeaderTuple) -> tuple[bytes, bool]:
+    def _encode_secret(self, name: bytes, value: bytes) -> bytes:
+        """Encode a field that must never be indexed (RFC 7541 section 6.2.3).
+
+        hpack writes an index where the table has it, which tells who guesses (section 7.1.3).
+        """
+        match = self.header_table.search(name, b"")
+        piece = encode_integer(match[0] if match else 0, 4)
+        piece[0] |= 0x10
+        for text in (value,) if match else (name, value):
+            coded = text.isascii()
+            octets = self.huffman_coder.encode(text) if coded else text
+            length = encode_integer(len(octets), 7)
+            length[0] |= coded << 7
+            piece += length + octets
+        return bytes(piece)
+
+    def _encode_field(self, field: tuple[bytes, bytes]) -> tuple[bytes, bool]:
         """Encode one field; also say whether it is encoded so again, while the table stands."""
         name, value = field
-        if type(field) is not HeaderTuple:
-            secret = not getattr(field, "indexable", True)
-            return self.add((name, value), secret, value.isascii()), False
         too_large = 4 * _size(name, value) > 3 * self.header_table.maxsize
         once = name in self.UNIQUE and field not in self._seen
         # Huffman codes of other octets are two to four times as long as they

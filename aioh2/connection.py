@@ -230,8 +230,6 @@ class Connection(H2Connection):
         self._client = bool(self.config.client_side)
         self._own_ids = AllowedStreamIDs(self._client)
         self._validates = bool(self.config.validate_inbound_headers)
-        encoding = self.config.header_encoding
-        self._encoding = encoding if isinstance(encoding, str) else None
         self._packs_headers = self.fast.packing and not (
             self.config.validate_outbound_headers or self.config.normalize_outbound_headers
         )
@@ -421,12 +419,12 @@ class Connection(H2Connection):
         except Malformed as error:
             raise StreamError(stream_id, ErrorCodes.PROTOCOL_ERROR, str(error)) from None
 
-    def _shown(self, stream_id: int, fields: Fields, cookies: int) -> list[Any]:
+    def _shown(self, stream_id: int, fields: Fields, cookie: bool) -> list[Any]:
         """Return a header section as an event shows it, which H2Configuration decides."""
-        if cookies > 1 and self.config.normalize_inbound_headers:
+        if cookie and self.config.normalize_inbound_headers:
             fields = join_cookies(fields)
-        encoding = self._encoding
-        if encoding is None:
+        encoding = self.config.header_encoding
+        if not isinstance(encoding, str):
             return list(fields)
         try:
             return [
@@ -477,11 +475,11 @@ class Connection(H2Connection):
             raise ProtocolError(f"HEADERS may not open the idle stream {stream_id}")
         self.state_machine.process_input(ConnectionInputs.RECV_HEADERS)
         self.highest_inbound_stream_id = stream_id
-        self._admit(stream_id, max(self._open_count[1], self.held_streams))
+        self._admit(stream_id, max(self._open_streams(1), self.held_streams))
 
     def _receive_request(self, stream_id: int, fields: Fields, end_stream: bool) -> list[Event]:
         facts = self._check(stream_id, fields, Kind.REQUEST)
-        shown = self._shown(stream_id, fields, facts.cookies)
+        shown = self._shown(stream_id, fields, facts.cookie)
         if end_stream and facts.content_length and facts.method != b"CONNECT":
             raise StreamError(
                 stream_id, ErrorCodes.PROTOCOL_ERROR, "content-length without content"
@@ -530,12 +528,12 @@ class Connection(H2Connection):
             raise Malformed("trailers must end the stream")
         facts = self._check(stream.stream_id, fields, Kind.TRAILERS)
         stream.count(0, True)
-        return stream.take_headers(self._shown(stream.stream_id, fields, facts.cookies), True)
+        return stream.take_headers(self._shown(stream.stream_id, fields, facts.cookie), True)
 
     def _receive_response(self, stream: Stream, fields: Fields, end_stream: bool) -> list[Event]:
         facts = self._check(stream.stream_id, fields, Kind.RESPONSE)
         status = facts.status or 0
-        shown = self._shown(stream.stream_id, fields, facts.cookies)
+        shown = self._shown(stream.stream_id, fields, facts.cookie)
         if 100 <= status < 200:
             if end_stream:
                 raise Malformed("an interim response must not end the stream")
@@ -602,7 +600,7 @@ class Connection(H2Connection):
 
     def _begin_promised(self, frame: PushPromiseFrame, fields: Fields, facts: Facts) -> list[Event]:
         promised = frame.promised_stream_id
-        shown = self._shown(promised, fields, facts.cookies)
+        shown = self._shown(promised, fields, facts.cookie)
         parent = self.streams[frame.stream_id]
         events = parent.state_machine.process_input(StreamInputs.RECV_PUSH_PROMISE)
         event = cast(PushedStreamReceived, events[0])

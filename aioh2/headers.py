@@ -52,8 +52,8 @@ class Facts(NamedTuple):
     content_length: int | None = None
     #: The value of ``priority`` (RFC 9218), lines joined, where there is one.
     priority: bytes | None = None
-    #: How many ``cookie`` fields there are, as it may come in crumbs.
-    cookies: int = 0
+    #: Whether there is a ``cookie``, which may come in crumbs.
+    cookie: bool = False
     #: The size of the list as SETTINGS_MAX_HEADER_LIST_SIZE counts (RFC 9113 section 6.5.2);
     #: known of lists that go out.
     size: int = 0
@@ -185,9 +185,12 @@ def _decode_field(field: tuple[bytes, bytes], encoding: str) -> tuple[str, str]:
 
 
 def join_cookies(fields: Fields) -> Fields:
-    """Return ``fields`` with all cookie crumbs in one field, the last (RFC 9113 section 8.2.3)."""
+    """Return ``fields`` with all cookie crumbs in one field, the last (RFC 9113 section 8.2.3).
+
+    As h2 does, a cookie in one piece too becomes the last field, and one never to be indexed.
+    """
     crumbs = [field[1] for field in fields if field[0] == b"cookie"]
-    if len(crumbs) < 2:
+    if not crumbs:
         return fields
     joined = NeverIndexedHeaderTuple(b"cookie", b"; ".join(crumbs))
     return [field for field in fields if field[0] != b"cookie"] + [joined]
@@ -299,7 +302,7 @@ def check(fields: Fields, kind: Kind, *, extended_connect: bool = False) -> Fact
     host: bytes | None = None
     length: int | None = None
     signals: list[bytes] = []
-    cookies = 0
+    cookie = False
     regular = False
     for field in fields:
         if field in _good_lines:
@@ -326,15 +329,15 @@ def check(fields: Fields, kind: Kind, *, extended_connect: bool = False) -> Fact
         elif name == b"priority":
             signals.append(value)
         elif name == b"cookie":
-            cookies += 1
+            cookie = True
         elif name not in _COUNTED and _is_line_worth_keeping(name, value):
             _remember(_good_lines, field, True)
     if kind is Kind.REQUEST:
         facts = _check_request(pseudo, host, length, extended_connect)
     else:
         facts = _check_response(pseudo, length) if kind is Kind.RESPONSE else Facts()
-    if cookies or signals:
-        facts = facts._replace(cookies=cookies, priority=b", ".join(signals) or None)
+    if cookie or signals:
+        facts = facts._replace(cookie=cookie, priority=b", ".join(signals) or None)
     return facts
 
 
@@ -357,16 +360,16 @@ def read(fields: Fields, kind: Kind) -> Facts:
             # a status that comes late does not make an interim response
             pseudo.setdefault(name, value)
     status = pseudo.get(b":status", b"")
+    cookie = any(name == b"cookie" for name, _ in fields)
     if kind is Kind.RESPONSE:
-        return Facts(status=_read_status(status), content_length=length)
+        return Facts(status=_read_status(status), content_length=length, cookie=cookie)
     if status[:1] == b"1":
         raise Malformed(f"':status' {status!r} in a {kind.value}")
-    cookies = sum(name == b"cookie" for name, _ in fields)
     return Facts(
         method=pseudo.get(b":method"),
         protocol=pseudo.get(b":protocol"),
         content_length=length,
-        cookies=cookies,
+        cookie=cookie,
     )
 
 

@@ -298,11 +298,27 @@ class TestEncoderMemo(unittest.TestCase):
         plain, ours = hpack.Encoder(), Encoder()
         secret = tuple(hpack.NeverIndexedHeaderTuple(*field) for field in self.FIELDS)
         self.assertEqual(secret, self.FIELDS)
+        peer = hpack.Decoder()
         for fields in (secret, self.FIELDS, self.FIELDS, secret, secret, self.FIELDS):
-            self.assertEqual(ours.encode(fields), plain.encode(fields))
+            block = ours.encode(fields)
+            if fields is self.FIELDS:
+                self.assertEqual(block, plain.encode(fields))
+            self.assertEqual(
+                [(type(field), *field) for field in peer.decode(block, raw=True)],
+                [(type(field), *field) for field in fields],
+            )
         self.assertEqual(
             [type(field) for list_ in ours._blocks for field in list_], [hpack.HeaderTuple] * 2
         )
+
+    def test_a_secret_does_not_show_that_it_is_in_the_table(self) -> None:
+        """RFC 7541 section 7.1.3: who can put guesses into the table must not see them found."""
+        encoder = Encoder()
+        sizes = set()
+        for guess in (b"wrong", b"right", b"other"):
+            encoder.encode((hpack.HeaderTuple(b"x-key", guess),))
+            sizes.add(len(encoder.encode((hpack.NeverIndexedHeaderTuple(b"x-key", b"right"),))))
+        self.assertEqual(len(sizes), 1)
 
     def test_a_value_that_does_not_come_again_stays_out_of_the_table(self) -> None:
         encoder, peer = Encoder(), hpack.Decoder()

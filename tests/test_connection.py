@@ -725,8 +725,8 @@ class TestConfiguration(ConnectionCase):
             + opening(1, [*RESPONSE, *cookie])
             + headers(1, [*cookie, *cookie])
         )
-        self.assertEqual(found[0].headers, [*INTERIM, *cookie])
-        self.assertEqual(found[1].headers, [*RESPONSE, *cookie])
+        self.assertEqual(found[0].headers, [*INTERIM, *reversed(cookie)])
+        self.assertEqual(found[1].headers, [*RESPONSE, *reversed(cookie)])
         self.assertEqual(found[2].headers, [cookie[1]] * 2 + [(b"cookie", b"a; a")])
 
     def test_unchecked(self) -> None:

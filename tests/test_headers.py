@@ -693,9 +693,10 @@ class TestJoinCookies(unittest.TestCase):
             with self.subTest(fields=fields):
                 self.assertIs(join_cookies(fields), fields)
 
-    def test_one_cookie_stays_where_it_is(self) -> None:
-        fields = [(b"cookie", b"a=1"), (b"x", b"1")]
-        self.assertIs(join_cookies(fields), fields)
+    def test_one_cookie_becomes_the_last_field(self) -> None:
+        joined = join_cookies([(b"cookie", b"a=1"), (b"x", b"1")])
+        self.assertEqual(joined, [(b"x", b"1"), (b"cookie", b"a=1")])
+        self.assertIsInstance(joined[-1], NeverIndexedHeaderTuple)
 
     def test_crumbs_become_one_field_in_their_order(self) -> None:
         crumbs = [(b"cookie", b"a=1"), (b"x", b"1"), (b"cookie", b"b=2"), (b"cookie", b"c=3")]
