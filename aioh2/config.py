@@ -172,6 +172,9 @@ class Config:
         for name in options:
             if name not in _CHECKS:
                 raise TypeError(f"unknown option {name!r}; known are: {', '.join(_CHECKS)}")
+        if not options:
+            # immutable, and so shared
+            return config or _DEFAULT
         return dataclasses.replace(config or cls(), **options)
 
     @classmethod
@@ -205,3 +208,5 @@ _CHECKS: Final[dict[str, Callable[[str, object], None]]] = {
     "max_connection_age": _seconds(optional=True),
     "max_connection_age_grace": _seconds(optional=False, zero=True),
 }
+
+_DEFAULT: Final = Config()

@@ -860,52 +860,44 @@ class Connection(H2Connection):
         pad_length: Any = None,
     ) -> None:
         """As h2's, which builds an object for each frame and copies the data four times."""
+        limit = self.max_outbound_frame_size
         stream = self.streams.get(stream_id)
         if stream is None or pad_length is not None or not self._packs_data():
             if pad_length is None:
                 # h2 asks for it, and so for the stream, only where there is data
                 self.local_flow_control_window(stream_id)
             super().send_data(stream_id, data, end_stream, pad_length)
+        elif limit < len(data) <= self.send_window(stream_id):
+            raise FrameTooLargeError(
+                f"Cannot send frame size {len(data)}, max frame size is {limit}"
+            )
+        else:
+            self._send_body(stream, memoryview(data), end_stream)
+
+    def send_body(self, stream_id: int, data: memoryview, end_stream: bool = False) -> None:
+        """As ``send_data``, in as many frames as it takes; the window must hold all of it."""
+        if self._packs_data():
+            self._send_body(self.streams[stream_id], data, end_stream)
             return
+        limit, size = self.max_outbound_frame_size, len(data)
+        for at in range(0, size, limit):
+            last = at + limit >= size
+            self.send_data(stream_id, data[at : at + limit], end_stream and last)
+
+    def _send_body(self, stream: Stream, data: memoryview, end_stream: bool) -> None:
         size = len(data)
         window = min(stream.outbound_flow_control_window, self.outbound_flow_control_window)
         if size > window and size > 0:
             raise FlowControlError(f"Cannot send {size} bytes, flow control window is {window}")
-        if size > self.max_outbound_frame_size:
-            raise FrameTooLargeError(
-                f"Cannot send frame size {size}, max frame size is {self.max_outbound_frame_size}"
-            )
+        machine = stream.state_machine
         self.state_machine.process_input(ConnectionInputs.SEND_DATA)
-        stream.state_machine.process_input(StreamInputs.SEND_DATA)
+        # one step for all frames: the others would change no state
+        machine.process_input(StreamInputs.SEND_DATA)
         if end_stream:
-            stream.state_machine.process_input(StreamInputs.SEND_END_STREAM)
+            machine.process_input(StreamInputs.SEND_END_STREAM)
         stream.outbound_flow_control_window -= size
         self.outbound_flow_control_window -= size
-        self._output.add_frame(_DATA, end_stream, stream_id, data)
-
-    def send_body(self, stream_id: int, data: memoryview, end_stream: bool = False) -> None:
-        """As ``send_data``, in as many frames as it takes; the window must hold all of it."""
-        limit, size = self.max_outbound_frame_size, len(data)
-        if size <= limit:
-            self.send_data(stream_id, data, end_stream)
-            return
-        if not self._packs_data():
-            for at in range(0, size, limit):
-                last = at + limit >= size
-                self.send_data(stream_id, data[at : at + limit], end_stream and last)
-            return
-        # the first frame goes through all checks, and the others change no state but the windows
-        self.send_data(stream_id, data[:limit])
-        stream, rest = self.streams[stream_id], size - limit
-        if rest > min(stream.outbound_flow_control_window, self.outbound_flow_control_window):
-            raise FlowControlError(f"Cannot send {rest} bytes more than the flow control window")
-        if end_stream:
-            stream.state_machine.process_input(StreamInputs.SEND_END_STREAM)
-        stream.outbound_flow_control_window -= rest
-        self.outbound_flow_control_window -= rest
-        for at in range(limit, size, limit):
-            ends = end_stream and at + limit >= size
-            self._output.add_frame(_DATA, ends, stream_id, data[at : at + limit])
+        self._output.add_data(stream.stream_id, data, self.max_outbound_frame_size, end_stream)
 
     @property
     def outbound_streams(self) -> int:

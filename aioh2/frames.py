@@ -94,6 +94,22 @@ class Output:
         self._pieces += (_pack_header(size >> 8, size & 0xFF, kind, flags, stream_id), payload)
         self._size += _HEADER + size
 
+    def add_data(self, stream_id: int, data: memoryview, limit: int, ends: bool) -> None:
+        """Add DATA in frames of ``limit`` bytes; what may change of it is copied now."""
+        if type(data.obj) is not bytes:
+            data = memoryview(bytes(data))
+        size, pieces, at = len(data), self._pieces, 0
+        if size > limit:
+            full = _pack_header(limit >> 8, limit & 0xFF, DataFrame.type, 0, stream_id)
+            while size - at > limit:
+                pieces += (full, data[at : at + limit])
+                at += limit
+            self._size += at // limit * _HEADER
+        rest = size - at
+        last = _pack_header(rest >> 8, rest & 0xFF, DataFrame.type, ends, stream_id)
+        pieces += (last, data[at:])
+        self._size += _HEADER + size
+
     def take(self) -> bytes:
         """Return all of it, and begin anew."""
         pieces, self._pieces, self._size = self._pieces, [], 0

@@ -67,6 +67,8 @@ class Watchdog:
         # Frames and header blocks that had come, bytes that the transport had taken.
         self._units = 0
         self._taken = 0
+        # Bytes that the transport has held when it was last given some.
+        self._unsent = 0
 
     # --- what happens ------------------------------------------------------------------
 
@@ -121,6 +123,11 @@ class Watchdog:
     def written(self) -> None:
         """The transport was given bytes, which it may not have taken (``write_timeout``)."""
         given, unsent = self._watched.bytes_taken()
+        if not unsent and not self._unsent:
+            # as always, but for slow peers
+            self._taken = given
+            return
+        self._unsent = unsent
         if not unsent or given - unsent > self._taken:
             self._taken = given - unsent
             self._timeouts.end(Limit.WRITE)
