@@ -253,6 +253,14 @@ class TestDecoder(unittest.TestCase):
                     self.outcome(ours, block), self.outcome(plain, block), (seed, block)
                 )
 
+    def test_an_entry_whose_index_takes_two_bytes(self) -> None:
+        encoder, ours = hpack.Encoder(), Decoder()
+        fields = [hpack.HeaderTuple(b"%d" % number, b"") for number in range(100)]
+        for _ in range(2):
+            block = encoder.encode(fields)
+            self.assertEqual([*ours.decode(block, raw=True)], fields)
+        self.assertEqual(block[:2], b"\xff" + bytes([62 + 99 - 127]))
+
     def test_as_text(self) -> None:
         block = hpack.Encoder().encode([("a", "b")])
         self.assertEqual(list(Decoder().decode(block)), [("a", "b")])
@@ -311,6 +319,24 @@ class TestEncoderMemo(unittest.TestCase):
             [type(field) for list_ in ours._blocks for field in list_], [hpack.HeaderTuple] * 2
         )
 
+    def test_other_forms_of_a_list(self) -> None:
+        """What hpack takes is taken, and means the same."""
+        encoder, peer = Encoder(), hpack.Decoder()
+        for headers in (
+            [("a", "b"), (b"c", b"d")],
+            [("a", "b", True)],
+            {"c": "d", ":status": "200"},
+            ((b"c", b"d"),),
+            [(b"c", b"d")],
+            iter([(b"c", b"d")]),
+        ):
+            with self.subTest(headers=headers):
+                plain = hpack.Encoder()
+                kept = list(headers) if not isinstance(headers, dict) else headers
+                fields = hpack.Decoder().decode(plain.encode(kept), raw=True)
+                again = kept if not isinstance(headers, tuple) else headers
+                self.assertEqual(peer.decode(encoder.encode(again), raw=True), fields)
+
     def test_a_secret_does_not_show_that_it_is_in_the_table(self) -> None:
         """RFC 7541 section 7.1.3: who can put guesses into the table must not see them found."""
         encoder = Encoder()
@@ -344,6 +370,15 @@ class TestEncoderMemo(unittest.TestCase):
         for _ in range(3):
             self.assertEqual(peer.decode(encoder.encode(self.FIELDS), raw=True), [*self.FIELDS])
             self.assertEqual([*encoder.header_table.dynamic_entries], [])
+
+    def test_switched_off(self) -> None:
+        plain, ours, peer = hpack.Encoder(), Encoder(memo=False), Decoder(memo=False)
+        fields = (*self.FIELDS, hpack.HeaderTuple(b":path", b"/once"))
+        for _ in range(3):
+            block = ours.encode(fields)
+            self.assertEqual(block, plain.encode(fields))
+            self.assertEqual([*peer.decode(block, raw=True)], [*fields])
+        self.assertEqual((ours._blocks, peer._memo), ({}, {}))
 
     def test_a_pending_size_is_announced(self) -> None:
         encoder = Encoder()
