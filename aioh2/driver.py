@@ -170,8 +170,9 @@ class Driver(asyncio.Protocol):
         # When the transport has to be gone, once it was decided to close.
         self._close_deadline: float | None = None
 
-        # Whether a GOAWAY was sent or received: no new streams.
+        # Whether a GOAWAY was sent or received: no new streams; and who waits for that.
         self._going_away = False
+        self._closing_waiters: list[asyncio.Future[None]] = []
         # Whether to close once no stream is left.
         self._draining = False
         # Shutdowns that count streams.
@@ -437,7 +438,8 @@ class Driver(asyncio.Protocol):
         goaway = ConnectionClosed(int(event.error_code or 0), last, event.additional_data, "peer")
         self._log.info("%s", goaway)
         self._goaway = goaway
-        self._going_away = self._draining = True
+        self._draining = True
+        self._begin_closing()
         self._slots.fail(goaway.for_stream(retryable=True))
         for stream in list(self._streams.values()):
             if stream.id > last and self._is_ours(stream.id):
@@ -512,17 +514,19 @@ class Driver(asyncio.Protocol):
         if not self._over:
             self._abort(ConnectionClosed(initiator="local", reason="it was aborted"))
 
+    async def wait_closing(self) -> None:
+        """Wait until :attr:`is_closing`: no new stream can start, open ones go on to their end.
+
+        For handlers that would go on for as long as the connection does, such as event streams:
+        they end by themselves when it drains. Cancelling it changes nothing.
+        """
+        if not self.is_closing:
+            await _until_woken(self._closing_waiters)
+
     async def wait_closed(self) -> None:
-        """Wait until the transport is gone."""
-        if self._lost or (self._over and self._transport is None):
-            return
-        future = asyncio.get_running_loop().create_future()
-        self._lost_waiters.append(future)
-        try:
-            await future
-        finally:
-            if future in self._lost_waiters:
-                self._lost_waiters.remove(future)
+        """Wait until the transport is gone. Cancelling it changes nothing."""
+        if not self._lost and not (self._over and self._transport is None):
+            await _until_woken(self._lost_waiters)
 
     def get_extra_info(self, name: str, default: Any = None) -> Any:
         """Return the transport's information ``name``: see ``asyncio.BaseTransport``."""
@@ -1033,8 +1037,12 @@ class Driver(asyncio.Protocol):
         if not self._draining and self._shutdown_ping is None:
             self._announce_end()
 
-    def _announce_end(self) -> None:
+    def _begin_closing(self) -> None:
         self._going_away = True
+        _wake(self._closing_waiters)
+
+    def _announce_end(self) -> None:
+        self._begin_closing()
         self._slots.fail(ConnectionClosed(ErrorCodes.NO_ERROR, initiator="local", retryable=True))
         if self.client_side and not self.config.enable_push:
             # nothing of the server's can be on its way
@@ -1090,6 +1098,7 @@ class Driver(asyncio.Protocol):
             return
         self._over = True
         self._close_reason = reason
+        self._begin_closing()
         self._watchdog.stop()
         for timer in (self._open_timer, self._grace_timer):
             if timer is not None:
@@ -1123,6 +1132,16 @@ def _for_stream(reason: AIOH2Exception, *, retryable: bool) -> AIOH2Exception:
     if isinstance(reason, ConnectionClosed):
         return reason.for_stream(retryable=retryable)
     return reason.fresh()
+
+
+async def _until_woken(waiters: list[asyncio.Future[None]]) -> None:
+    future = asyncio.get_running_loop().create_future()
+    waiters.append(future)
+    try:
+        await future
+    finally:
+        if future in waiters:
+            waiters.remove(future)
 
 
 def _wake(futures: Any) -> None:

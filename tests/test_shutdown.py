@@ -984,6 +984,50 @@ class TestClose(Timed):
         peer.lose()
 
 
+class TestWaitClosing(Timed):
+    """A handler can wait for the moment from which on no new stream starts."""
+
+    async def test_each_cause(self) -> None:
+        causes: dict[str, Any] = {
+            "GOAWAY comes": lambda peer: peer.goaway(0),
+            "it begins to shut down": lambda peer: peer.protocol.begin_shutdown(10),
+            "it is closed": lambda peer: peer.protocol.close_connection(),
+            "it is aborted": lambda peer: peer.protocol.abort(),
+            "it is lost": lambda peer: peer.lose(),
+        }
+        for make in (Peer.of_client, Peer.of_server):
+            for cause, happen in causes.items():
+                with self.subTest(cause, make=make.__name__):
+                    peer = await make()
+                    waits = [await self.waiting(peer.protocol.wait_closing()) for _ in range(2)]
+                    happen(peer)
+                    for wait in waits:
+                        await self.soon(wait)
+                    self.assertTrue(peer.protocol.is_closing)
+                    await self.soon(peer.protocol.wait_closing())
+
+    async def test_open_streams_go_on(self) -> None:
+        peer = await Peer.of_server()
+        peer.request(1)
+        stream = await anext(peer.protocol)
+        await stream.start_response(RESPONSE)
+        peer.protocol.begin_shutdown(10)
+        await self.soon(peer.protocol.wait_closing())
+        await stream.send_data(b"last", end_stream=True)
+        (data,) = await peer.frames(DataFrame)
+        self.assertEqual(data.data, b"last")
+
+    async def test_cancelled(self) -> None:
+        peer = await Peer.of_server()
+        first = await self.waiting(peer.protocol.wait_closing())
+        second = await self.waiting(peer.protocol.wait_closing())
+        first.cancel()
+        await settle()
+        peer.lose()
+        await self.soon(second)
+        self.assertEqual(peer.protocol._closing_waiters, [])
+
+
 class TestAbort(Timed):
     """``abort``: at once, and without a word."""
 
