@@ -1001,8 +1001,8 @@ class TestWaitClosing(Timed):
                     peer = await make()
                     waits = [await self.waiting(peer.protocol.wait_closing()) for _ in range(2)]
                     happen(peer)
-                    for wait in waits:
-                        await self.soon(wait)
+                    await settle()
+                    self.assertEqual([wait.done() for wait in waits], [True, True])
                     self.assertTrue(peer.protocol.is_closing)
                     await self.soon(peer.protocol.wait_closing())
 
@@ -1024,7 +1024,8 @@ class TestWaitClosing(Timed):
         first.cancel()
         await settle()
         peer.lose()
-        await self.soon(second)
+        await settle()
+        self.assertTrue(second.done())
         self.assertEqual(peer.protocol._closing_waiters, [])
 
 
