@@ -667,6 +667,9 @@ class Connection(H2Connection):
             # RFC 9113 section 5.1
             raise ProtocolError(f"WINDOW_UPDATE on the reserved stream {frame.stream_id}")
         handled: _Handled = super()._receive_window_update_frame(frame)
+        if handled[0]:
+            # a window that has grown too large: h2 has reset the stream by itself
+            self.guards.charge_reset()
         return handled
 
     def _receive_priority_frame(self, frame: HeadersFrame | PriorityFrame) -> _Handled:
