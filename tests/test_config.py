@@ -43,7 +43,7 @@ DEFAULTS: dict[str, Any] = {
     "max_header_fields": 256,
     "max_settings_entries": 32,
     "frames_per_tick": 64,
-    "bytes_per_tick": 32_768,
+    "bytes_per_tick": 8_192,
 }
 
 # Every option has a row in exactly one of the tables from here on.

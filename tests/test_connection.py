@@ -1362,7 +1362,7 @@ class TestShare(ConnectionCase):
 
     def test_bytes(self) -> None:
         self.assertEqual(self.shares(TestBudgets.PING * 5, bytes_per_tick=34), [2, 2, 1])
-        large = raw(UNKNOWN, 0, 0, bytes(16_000))
+        large = raw(UNKNOWN, 0, 0, bytes(4_000))
         self.assertEqual(self.shares(large * 7), [3, 3, 1])
 
     def test_content_does_not_count(self) -> None:
