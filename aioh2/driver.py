@@ -277,6 +277,7 @@ class Driver(asyncio.Protocol):
             self._work_off(data)
         else:
             self._backlog.append(data)
+            self._pace_reading()
 
     def _work_off(self, data: bytes) -> None:
         """Work off a share of what has come; the rest in the next tick, after others' shares."""
@@ -319,8 +320,8 @@ class Driver(asyncio.Protocol):
             self._transport.close()
 
     def _pace_reading(self) -> None:
-        """Read on, unless input waits to be worked off, or replies for the peer to read them."""
-        reading = self._work_handle is None and self._unread <= self.UNREAD
+        """Read on, unless a whole read waits to be worked off, or replies to be read."""
+        reading = not self._backlog and self._unread <= self.UNREAD
         if reading is self._reading or self._transport is None:
             return
         self._reading = reading

@@ -447,7 +447,8 @@ class TestUnread(AbuseCase):
                 mock.patch.object(MemoryTransport, "resume_reading", side_effect),
             ):
                 peer = await AbuseCase.victim(self, control_budget=None)
-                peer.send_bytes(raw(PING, 0, 0, bytes(8)) * 200)
+                for _ in range(2):
+                    peer.send_bytes(raw(PING, 0, 0, bytes(8)) * 100)
                 peer.protocol.pause_writing()
                 await settle()
                 peer.protocol.resume_writing()
@@ -472,9 +473,12 @@ class TestShare(AbuseCase):
         await settle(3)
         self.assertIn(b"12345678", neighbour.transport.written)
         self.assertLess(peer.protocol.stream(1).unread, 10_000)
+        # one more read may come; then none do
+        self.assertTrue(peer.transport.reading)  # type: ignore[attr-defined]
+        peer.send_bytes(data(1, b"x") * 1_000)
         self.assertFalse(peer.transport.reading)  # type: ignore[attr-defined]
         await settle(200)
-        self.assertEqual(peer.protocol.stream(1).unread, 10_000)
+        self.assertEqual(peer.protocol.stream(1).unread, 11_000)
         self.assertTrue(peer.transport.reading)  # type: ignore[attr-defined]
 
     async def test_one_tick_takes_a_share(self) -> None:
@@ -800,6 +804,7 @@ class TestLingering(AbuseCase):
     async def test_reading_goes_on_where_it_was_paused(self) -> None:
         peer = await self.victim()
         peer.send_bytes(data(1, b"x") * 200 + window_update(0, 0))
+        peer.send_bytes(data(1, b"x"))
         self.assertFalse(peer.transport.reading)  # type: ignore[attr-defined]
         await settle()
         self.assertTrue(peer.transport.ended)  # type: ignore[attr-defined]
