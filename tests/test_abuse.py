@@ -4,7 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import importlib
 import itertools
+import operator
+import pathlib
+import re
 import socket
 import time
 import unittest
@@ -727,6 +731,37 @@ class TestBusy(AbuseCase):
             for frame in await peer.frames(PingFrame):
                 peer.ack_ping(frame)
             await asked
+
+
+# --- what is promised ----------------------------------------------------------------------
+
+
+class TestDocument(unittest.TestCase):
+    """SECURITY.rst names options, defaults and tests that there are."""
+
+    TEXT = (pathlib.Path(__file__).parents[1] / "SECURITY.rst").read_text(encoding="utf-8")
+
+    def test_the_tests(self) -> None:
+        names = re.findall(r"``(test_\w+)\.([\w.]+)``", self.TEXT)
+        self.assertGreater(len(names), 20)
+        for module, name in names:
+            with self.subTest(name):
+                operator.attrgetter(name)(importlib.import_module(f"tests.{module}"))
+
+    def test_the_defaults(self) -> None:
+        config = aioh2.Config()
+        rows = dict(re.findall(r"^``(\w+)`` +(\([\d, ]+\)|[\d,]+) ", self.TEXT, re.MULTILINE))
+        self.assertEqual(len(rows), 9)
+        for name, shown in rows.items():
+            with self.subTest(name):
+                value = getattr(config, name)
+                expected = str(value) if isinstance(value, tuple) else f"{value:,}"
+                self.assertEqual(shown, expected)
+
+    def test_every_budget_is_in_it(self) -> None:
+        for name in [*ATTACKS, *BOMBS, "frames_per_tick", "bytes_per_tick"]:
+            if name != "table_size_updates":
+                self.assertIn(f"``{name}``", self.TEXT)
 
 
 # --- the end -------------------------------------------------------------------------------
