@@ -171,7 +171,7 @@ class Driver(asyncio.Protocol):
         # What goes on with input that was more than a share, what came after that, and whether
         # the peer has ended its side then.
         self._work_handle: asyncio.Handle | None = None
-        self._backlog: deque[bytes] = deque()
+        self._backlog: list[bytes] = []
         self._ended_in_backlog = False
         # Whether the transport is to read, and bytes that wait for a peer that does not.
         self._reading = True
@@ -301,7 +301,8 @@ class Driver(asyncio.Protocol):
         if self._conn.failure is not None:
             self._fail_connection()
             return
-        self._watchdog.received(self._conn.units_received, self._conn.mid_frame)
+        mid_frame = self._conn.mid_frame and self._reading
+        self._watchdog.received(self._conn.units_received, mid_frame)
         self._settle()
         if self._conn.has_more or self._backlog or not self._reading or self._unread:
             self._go_on_soon()
@@ -314,7 +315,7 @@ class Driver(asyncio.Protocol):
 
     def _go_on(self) -> None:
         self._work_handle = None
-        data = b"" if self._conn.has_more else self._backlog.popleft()
+        data = b"" if self._conn.has_more else self._backlog.pop(0)
         self._work_off(data)
         if self._ended_in_backlog and self._work_handle is None and self._transport is not None:
             self._transport.close()
@@ -322,14 +323,17 @@ class Driver(asyncio.Protocol):
     def _pace_reading(self) -> None:
         """Read on, unless a whole read waits to be worked off, or replies to be read."""
         reading = not self._backlog and self._unread <= self.UNREAD
-        if reading is self._reading or self._transport is None:
+        transport = self._transport
+        if reading is self._reading or transport is None or transport.is_closing():
             return
         self._reading = reading
         try:
             if reading:
-                self._transport.resume_reading()
+                self._watchdog.received(self._conn.units_received, self._conn.mid_frame)
+                transport.resume_reading()
             else:
-                self._transport.pause_reading()
+                self._watchdog.paused()
+                transport.pause_reading()
         except (AttributeError, NotImplementedError):
             # a transport of somebody's own that cannot: input waits in the backlog
             pass

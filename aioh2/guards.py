@@ -89,6 +89,21 @@ class Guards:
     what bounds them is the number of streams, flow control, and the share of a tick.
     """
 
+    __slots__ = (
+        "_max_settings",
+        "begun_or_reset",
+        "bulk_received",
+        "completed",
+        "content_received",
+        "control",
+        "data_sent",
+        "empty",
+        "now",
+        "resets",
+        "to_be_acked",
+        "windows",
+    )
+
     #: Control frames that a DATA frame of :data:`BULK` bytes earns, or any that this side sends:
     #: peers probe the path with a PING for each (RFC 9113 section 6.7 sets no limit).
     CONTROL_EARNED: Final = 2

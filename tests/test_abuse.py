@@ -397,6 +397,25 @@ class TestUnread(AbuseCase):
                 self.assertTrue(peer.transport.reading)  # type: ignore[attr-defined]
                 await self.assert_served(peer, 3)
 
+    async def test_a_frame_whose_rest_is_not_read(self) -> None:
+        """The time that it may take runs only while it is read."""
+        loop = asyncio.get_running_loop()
+        loop.slow_callback_duration = float("inf")
+        real, skipped = loop.time, 0.0
+        with mock.patch.object(loop, "time", lambda: real() + skipped):
+            peer = await self.victim(control_budget=None, write_timeout=None)
+            peer.protocol.pause_writing()
+            for _ in range(5):
+                peer.send_bytes(raw(PING, 0, 0, bytes(8)) * 60)
+                await settle(2)
+            peer.send_bytes(data(1, b"half")[:-2])
+            self.assertFalse(peer.transport.reading)  # type: ignore[attr-defined]
+            for closed in (False, True):
+                skipped += 11
+                await settle()
+                self.assertIs(peer.protocol.is_closing, closed)
+                peer.protocol.resume_writing()
+
     async def test_responses(self) -> None:
         async def answer(stream: aioh2.H2Stream) -> None:
             await stream.start_response({":status": "204"}, end_stream=True)
