@@ -402,19 +402,23 @@ class TestUnread(AbuseCase):
         loop = asyncio.get_running_loop()
         loop.slow_callback_duration = float("inf")
         real, skipped = loop.time, 0.0
+        half, pings = data(1, b"half")[:-2], raw(PING, 0, 0, bytes(8)) * 60
         with mock.patch.object(loop, "time", lambda: real() + skipped):
-            peer = await self.victim(control_budget=None, write_timeout=None)
-            peer.protocol.pause_writing()
-            for _ in range(5):
-                peer.send_bytes(raw(PING, 0, 0, bytes(8)) * 60)
+            for before, after in ((half, b""), (b"", half)):
+                peer = await self.victim(control_budget=None, write_timeout=None)
+                peer.protocol.pause_writing()
+                for _ in range(4):
+                    peer.send_bytes(pings)
+                    await settle(2)
+                peer.send_bytes(pings + before)
                 await settle(2)
-            peer.send_bytes(data(1, b"half")[:-2])
-            self.assertFalse(peer.transport.reading)  # type: ignore[attr-defined]
-            for closed in (False, True):
-                skipped += 11
-                await settle()
-                self.assertIs(peer.protocol.is_closing, closed)
-                peer.protocol.resume_writing()
+                self.assertFalse(peer.transport.reading)  # type: ignore[attr-defined]
+                peer.send_bytes(after)
+                for closed in (False, True):
+                    skipped += 11
+                    await settle()
+                    self.assertIs(peer.protocol.is_closing, closed)
+                    peer.protocol.resume_writing()
 
     async def test_responses(self) -> None:
         async def answer(stream: aioh2.H2Stream) -> None:
