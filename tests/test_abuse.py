@@ -842,6 +842,14 @@ class TestLingering(AbuseCase):
         self.assertTrue(peer.transport.closed)
         peer.send_bytes(bytes(1_000))
 
+    async def test_bytes_from_a_transport_that_is_gone(self) -> None:
+        with mock.patch.object(aioh2.H2Protocol, "LINGER_BYTES", 1_000):
+            peer = await self.half_closed()
+        peer.lose()
+        await settle()
+        peer.send_bytes(bytes(1_000))
+        self.assertTrue(peer.protocol.is_closing)
+
     async def test_so_long(self) -> None:
         loop = asyncio.get_running_loop()
         loop.slow_callback_duration = float("inf")
