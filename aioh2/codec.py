@@ -16,10 +16,19 @@ from hpack.hpack import DEFAULT_MAX_HEADER_LIST_SIZE, decode_integer, encode_int
 from hpack.huffman_table import decode_huffman
 from hpack.table import HeaderTable
 
-__all__ = ["AS_KNOWN", "Decoder", "Encoder"]
+__all__ = ["AS_KNOWN", "Decoder", "Encoder", "Excess"]
 
 # Bytes that hold any integer that hpack accepts (RFC 7541 section 5.1), and one more.
 _INTEGER: Final = 8
+
+
+class Excess(OversizedHeaderListError):
+    """A header block holds more of something than it may."""
+
+    def __init__(self, limit: str, reason: str) -> None:
+        super().__init__(reason)
+        #: The limit that it exceeds.
+        self.limit = limit
 
 
 _STATIC: Final = (
@@ -260,6 +269,10 @@ class Decoder(hpack.Decoder):
     BLOCKS = 256
     LONGEST = 1_024
 
+    #: Table sizes that a block may announce: the smallest since the last, and the one that holds
+    #: (RFC 7541 section 4.2). None needs more.
+    UPDATES: Final = 2
+
     def __init__(
         self, max_header_list_size: int = DEFAULT_MAX_HEADER_LIST_SIZE, *, memo: bool = AS_KNOWN
     ) -> None:
@@ -267,6 +280,8 @@ class Decoder(hpack.Decoder):
         self.header_table: _Table = _QuickTable() if memo else _Table()
         # Whether blocks are remembered.
         self._remembers = memo
+        #: Fields that a list may have: a byte each can name large ones of the table.
+        self.max_fields = 256
         # What the blocks mean, and the state for which that holds.
         self._memo: dict[bytes, tuple[HeaderTuple, ...]] = {}
         self._memo_state = self.state
@@ -279,7 +294,10 @@ class Decoder(hpack.Decoder):
     def decode(self, data: bytes, raw: bool = False) -> Iterable[HeaderTuple]:
         """As hpack's; ``raw`` headers come as a tuple that may be shared."""
         if not raw or not self._remembers:
-            return super().decode(data, raw)
+            decoded = list(super().decode(data, raw))
+            if len(decoded) > self.max_fields:
+                raise self._too_many_fields()
+            return decoded
         known = self._memo_state
         if (
             known[0] != self.header_table.version
@@ -300,7 +318,7 @@ class Decoder(hpack.Decoder):
         fields: list[HeaderTuple] = []
         dynamic: Any = self.header_table.dynamic_entries
         lasts = True
-        size = at = 0
+        size = at = updates = 0
         end = len(data)
         while at < end:
             first = data[at]
@@ -318,10 +336,17 @@ class Decoder(hpack.Decoder):
                     raise HPACKDecodingError("Table size update not at the start of the block")
                 at += self._update_encoding_context(data[at : at + _INTEGER])
                 lasts = False
+                updates += 1
+                if updates > self.UPDATES:
+                    raise Excess(
+                        "table_size_updates", f"more than {self.UPDATES} table sizes in a block"
+                    )
                 continue
             else:
                 field, at = self._literal(data, at)
                 lasts = lasts and field.indexable
+            if len(fields) >= self.max_fields:
+                raise self._too_many_fields()
             fields.append(field)
             size += 32 + len(field[0]) + len(field[1])
             if size > self.max_header_list_size:
@@ -330,6 +355,9 @@ class Decoder(hpack.Decoder):
                 )
         self._assert_valid_table_size()
         return tuple(fields), lasts
+
+    def _too_many_fields(self) -> Excess:
+        return Excess("max_header_fields", f"a header list has more than {self.max_fields} fields")
 
     def _literal(self, data: bytes, at: int) -> tuple[HeaderTuple, int]:
         """Decode a literal field (RFC 7541 section 6.2) from ``at`` on."""

@@ -54,6 +54,21 @@ def _seconds(*, optional: bool, zero: bool = False) -> Callable[[str, object], N
     return check
 
 
+def _budget(name: str, value: object) -> None:
+    wanted = f"a tuple (burst, rate), an int and a number from 0 to {_MAX_31}, or None"
+    if value is None:
+        return
+    if not isinstance(value, tuple) or len(value) != 2:
+        raise _wrong_type(name, value, wanted)
+    burst, rate = value
+    if isinstance(burst, bool) or not isinstance(burst, int):
+        raise _wrong_type(name, value, wanted)
+    if isinstance(rate, bool) or not isinstance(rate, (int, float)):
+        raise _wrong_type(name, value, wanted)
+    if not (0 <= burst <= _MAX_31 and 0 <= rate <= _MAX_31):
+        raise ValueError(f"{name} must be {wanted}, not {value}")
+
+
 def _boolean(name: str, value: object) -> None:
     if not isinstance(value, bool):
         raise _wrong_type(name, value, "True or False")
@@ -152,6 +167,46 @@ class Config:
     #: Seconds that its streams have left then.
     max_connection_age_grace: float = 10
 
+    # Abuse budgets. One is (burst, rate): so many at once, then so many a second; None: no limit.
+    # Who exceeds one is sent GOAWAY with ENHANCE_YOUR_CALM and the option's name as debug data.
+
+    #: RST_STREAM frames of the peer, and those that it makes us send, refusals included (rapid
+    #: reset and its kin). Four cleanly ended streams earn one more, each stream that we open or
+    #: reset ourselves another: a client that cancels one request in five stays within it.
+    reset_budget: tuple[int, float] | None = (200, 20)
+    #: PING, SETTINGS, PRIORITY, GOAWAY and other frames without content. A DATA frame of at least
+    #: 1 KiB, or any that we send, earns two more, since peers probe the path as they transfer;
+    #: so does one for each acknowledgement that we ask for.
+    control_budget: tuple[int, float] | None = (500, 50)
+    #: WINDOW_UPDATE frames. A DATA frame that we send earns four more: two for its stream and two
+    #: for the connection.
+    window_update_budget: tuple[int, float] | None = (2_000, 500)
+    #: DATA with neither content nor END_STREAM, and HEADERS and CONTINUATION with no part of a
+    #: block. A DATA frame with content earns one more: some peers flush with an empty one.
+    empty_frame_budget: tuple[int, float] | None = (100, 10)
+
+    # Limits of what one frame or header block may hold. Exceeding one ends the connection so too.
+
+    #: CONTINUATION frames of a header block. Eight times what 64 KiB in full frames take.
+    max_continuations: int = 32
+    #: Bytes of a header block over all its frames; ``max_header_list_size`` where that is larger.
+    #: No list of that size takes more, unless to hide how long it is.
+    max_header_block_size: int = 65_536
+    #: Fields of a header list, each crumb of a cookie counted. Browsers keep at most 180 cookies
+    #: a site, and send a dozen other fields.
+    max_header_fields: int = 256
+    #: Entries of a SETTINGS frame. Fewer than ten are defined, each needed once.
+    max_settings_entries: int = 32
+
+    # The share of one tick of the event loop
+
+    #: Frames of one connection that are worked off before the others have their turn: about two
+    #: milliseconds.
+    frames_per_tick: int = 64
+    #: Bytes, not counting DATA, worked off likewise: about two milliseconds of header blocks in
+    #: Huffman code, the dearest there is. The content of DATA costs next to nothing.
+    bytes_per_tick: int = 8_192
+
     def __post_init__(self) -> None:
         for name, check in _CHECKS.items():
             check(name, getattr(self, name))
@@ -207,6 +262,16 @@ _CHECKS: Final[dict[str, Callable[[str, object], None]]] = {
     "body_timeout": _seconds(optional=True),
     "max_connection_age": _seconds(optional=True),
     "max_connection_age_grace": _seconds(optional=False, zero=True),
+    "reset_budget": _budget,
+    "control_budget": _budget,
+    "window_update_budget": _budget,
+    "empty_frame_budget": _budget,
+    "max_continuations": _integer(0, _MAX_31),
+    "max_header_block_size": _integer(0, _MAX_32),
+    "max_header_fields": _integer(0, _MAX_31),
+    "max_settings_entries": _integer(0, _MAX_31),
+    "frames_per_tick": _integer(1, _MAX_31),
+    "bytes_per_tick": _integer(1, _MAX_31),
 }
 
 _DEFAULT: Final = Config()

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import dataclasses
 import inspect
+import sys
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, cast
@@ -27,7 +28,6 @@ from h2.events import (
     StreamReset,
 )
 from h2.exceptions import (
-    DenialOfServiceError,
     FlowControlError,
     FrameDataMissingError,
     FrameTooLargeError,
@@ -55,8 +55,10 @@ from hyperframe.frame import (
 )
 
 from . import codec
-from .codec import Decoder, Encoder
+from .codec import Decoder, Encoder, Excess
+from .config import Config
 from .frames import FrameBuffer, Output, PlainFrame, PrefaceError, StreamError
+from .guards import BudgetExceeded, Guards
 from .headers import Facts, Fields, Kind, Malformed, check_again, join_cookies, read
 from .machines import IS_RESERVED, ClosedStreams, ConnectionMachine, QuickStream, Stream
 
@@ -80,6 +82,8 @@ _END_HEADERS: Final = 0x04
 NO_RFC7540_PRIORITIES: Final = 0x9
 _PRIORITY_UPDATE: Final = 0x10
 _NO_PRIORITY: Final = (None, None, None)
+_SENT_END: Final = StreamClosedBy.SEND_END_STREAM
+_RECEIVED_END: Final = StreamClosedBy.RECV_END_STREAM
 
 
 @dataclasses.dataclass(kw_only=True)
@@ -205,7 +209,7 @@ class Connection(H2Connection):
         streams: dict[int, Stream]  # type: ignore[assignment]  # none of another class is made
         incoming_buffer: FrameBuffer  # type: ignore[assignment]  # nor is h2's buffer used
 
-    def __init__(self, config: H2Configuration | None = None) -> None:
+    def __init__(self, config: H2Configuration | None = None, limits: Config | None = None) -> None:
         # Streams that are open in the sense of RFC 9113 section 5.1.2, by id modulo 2. Set
         # before h2's own, which may ask.
         self._open_count = [0, 0]
@@ -214,10 +218,21 @@ class Connection(H2Connection):
         # Streams that have closed and are still in `streams`.
         self._just_closed: list[int] = []
         super().__init__(config)
+        #: What the peer may ask for that costs it little.
+        self.guards = Guards(limits or Config())
+        # What one call of receive() works off; without limits, all that there is.
+        self._share = (sys.maxsize, sys.maxsize)
+        if limits is not None:
+            self._share = (limits.frames_per_tick, limits.bytes_per_tick)
+        #: Whether the share of the last receive() was too small for what had come.
+        self.has_more = False
         self.state_machine = ConnectionMachine()
-        self.incoming_buffer = FrameBuffer(server=not self.config.client_side)
+        self.incoming_buffer = FrameBuffer(
+            server=not self.config.client_side, limits=limits, guards=self.guards
+        )
         self.encoder = Encoder(memo=self.fast.memo)
         self.decoder = Decoder(self.DEFAULT_MAX_HEADER_LIST_SIZE, memo=self.fast.memo)
+        self.decoder.max_fields = (limits or Config()).max_header_fields
         self._closed_streams = cast(Any, ClosedStreams())
         # What streams are made of, and what they call when they open or close.
         self._new_stream = QuickStream if self.fast.streams else Stream
@@ -291,25 +306,31 @@ class Connection(H2Connection):
         """Queue a SETTINGS frame; its values hold once the peer has acknowledged it."""
         self.state_machine.process_input(ConnectionInputs.SEND_SETTINGS)
         self.local_settings.update(new_settings)
+        self.guards.to_be_acked += 1
         self._prepare_for_sending([_SettingsFrame(settings=dict(new_settings))])
         self._unacked.append(dict(new_settings))
 
     # --- receiving ---------------------------------------------------------------------
 
-    def receive(self, data: bytes) -> list[Event]:
-        """Take received bytes and return the events of all good frames in them.
+    def receive(self, data: bytes = b"") -> list[Event]:
+        """Take received bytes and return the events of the good frames in a share of them.
 
-        A connection error queues GOAWAY and is kept in :attr:`failure`; from then on input is
-        ignored.
+        Where :attr:`has_more` is then true, the next call must bring no bytes: it goes on with
+        the rest. A connection error queues GOAWAY and is kept in :attr:`failure`; from then on
+        input is ignored.
         """
         events: list[Event] = []
+        self.has_more = False
         if self.failure is not None:
             return events
         buffer = self.incoming_buffer
         buffer.plainly = self.fast.frames and self.frame_log is None
+        buffer.weight = 0
+        frames, weight = self._share
         try:
-            buffer.add_data(data)
-            while True:
+            if data:
+                buffer.add_data(data)
+            for _ in range(frames):
                 # SETTINGS may have changed it meanwhile
                 buffer.max_frame_size = self.max_inbound_frame_size
                 try:
@@ -322,10 +343,14 @@ class Connection(H2Connection):
                         events += self._receive_frame(frame)
                 except StreamError as error:
                     events += self._end_stream_for(error)
+                if buffer.weight >= weight:
+                    break
+            self.has_more = buffer.has_more
         except ProtocolError as error:
-            self._terminate_connection(error.error_code)
+            debug_data = error.budget.encode() if isinstance(error, BudgetExceeded) else b""
+            self._terminate_connection(error.error_code, debug_data)
             self.failure = error
-            return events
+        return events
 
     def receive_data(self, data: Any) -> list[Event]:
         """As h2's: the same, raising what ``receive`` keeps."""
@@ -360,6 +385,7 @@ class Connection(H2Connection):
         if self._stream_closed_by(stream_id) is StreamClosedBy.SEND_RST_STREAM:
             # one RST_STREAM is enough (RFC 9113 section 5.4.2)
             return []
+        self.guards.charge_reset()
         stream = self.streams.get(stream_id)
         events: list[Event] = []
         if stream is not None and not stream.closed:
@@ -372,10 +398,10 @@ class Connection(H2Connection):
         self._prepare_for_sending([RstStreamFrame(stream_id, code)])
         return events
 
-    def _terminate_connection(self, error_code: ErrorCodes) -> None:
+    def _terminate_connection(self, error_code: ErrorCodes, debug_data: bytes = b"") -> None:
         last = min(self.highest_inbound_stream_id, self._last_accepted)
         # The state machine stays open: what came before the error is still being handled.
-        self._prepare_for_sending([GoAwayFrame(0, last, error_code)])
+        self._prepare_for_sending([GoAwayFrame(0, last, error_code, debug_data)])
 
     def _is_idle(self, stream_id: int) -> bool:
         if stream_id % 2 == self._client:
@@ -406,7 +432,8 @@ class Connection(H2Connection):
         try:
             return tuple(self.decoder.decode(block, raw=True))
         except OversizedHeaderListError as error:
-            raise DenialOfServiceError(str(error)) from error
+            limit = error.limit if isinstance(error, Excess) else "max_header_list_size"
+            raise BudgetExceeded(limit, str(error)) from error
         except HPACKError as error:
             raise CompressionError(str(error)) from error
 
@@ -688,6 +715,9 @@ class Connection(H2Connection):
             # RFC 9113 section 5.1
             raise ProtocolError(f"WINDOW_UPDATE on the reserved stream {frame.stream_id}")
         handled: _Handled = super()._receive_window_update_frame(frame)
+        if handled[0]:
+            # a window that has grown too large: h2 has reset the stream by itself
+            self.guards.charge_reset()
         return handled
 
     def _receive_priority_frame(self, frame: HeadersFrame | PriorityFrame) -> _Handled:
@@ -780,6 +810,16 @@ class Connection(H2Connection):
 
     # --- sending -----------------------------------------------------------------------
 
+    def ping(self, opaque_data: bytes | str) -> None:
+        """As h2's; its ACK is not charged to the peer."""
+        self.guards.to_be_acked += 1
+        super().ping(opaque_data)
+
+    def reset_stream(self, stream_id: int, error_code: int = 0) -> None:
+        """As h2's, for what the application wants; a reset that crosses it is not charged."""
+        self.guards.begun_or_reset += 1
+        super().reset_stream(stream_id, error_code)
+
     def go_away(self, error_code: int, debug_data: bytes = b"", *, final: bool = True) -> int:
         """Queue a GOAWAY and return its last-stream-id.
 
@@ -866,6 +906,7 @@ class Connection(H2Connection):
             if pad_length is None:
                 # h2 asks for it, and so for the stream, only where there is data
                 self.local_flow_control_window(stream_id)
+            self.guards.data_sent += 1
             super().send_data(stream_id, data, end_stream, pad_length)
         elif limit < len(data) <= self.send_window(stream_id):
             raise FrameTooLargeError(
@@ -897,7 +938,9 @@ class Connection(H2Connection):
             machine.process_input(StreamInputs.SEND_END_STREAM)
         stream.outbound_flow_control_window -= size
         self.outbound_flow_control_window -= size
-        self._output.add_data(stream.stream_id, data, self.max_outbound_frame_size, end_stream)
+        limit = self.max_outbound_frame_size
+        self.guards.data_sent += -(-size // limit) or 1
+        self._output.add_data(stream.stream_id, data, limit, end_stream)
 
     @property
     def outbound_streams(self) -> int:
@@ -975,6 +1018,7 @@ class Connection(H2Connection):
         stream.max_outbound_frame_size = self.max_outbound_frame_size
         self.streams[stream_id] = stream
         if outbound:
+            self.guards.begun_or_reset += 1
             self.highest_outbound_stream_id = stream_id
         else:
             self.highest_inbound_stream_id = stream_id
@@ -991,7 +1035,9 @@ class Connection(H2Connection):
         if self._just_closed:
             for stream_id in self._just_closed:
                 stream = self.streams.pop(stream_id)
-                self._closed_streams[stream_id] = stream.closed_by
+                self._closed_streams[stream_id] = reason = stream.closed_by
+                if reason is _SENT_END or reason is _RECEIVED_END:
+                    self.guards.completed += 1
             self._just_closed.clear()
         return self._open_count[remainder]
 

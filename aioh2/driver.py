@@ -39,6 +39,7 @@ from .exceptions import (
     describe_code,
 )
 from .flow import Growth, ReceiveWindow
+from .guards import BudgetExceeded
 from .handlers import ConnectionHandler, StreamHandlers
 from .headers import Fields, HeaderInput, HeaderList, Kind, decode, encode, prepare, with_field
 from .pings import Pings
@@ -100,6 +101,16 @@ class Driver(asyncio.Protocol):
     "for streams" and "for the watchdog" are for those, not for users.
     """
 
+    #: Bytes that may be written for what a peer sends while it takes none of them; then nothing
+    #: more is read. An honest peer that does not read runs out of window long before.
+    UNREAD: Final = 4_096
+    #: Shares of a tick that are still worked off once the transport is gone.
+    LAST_SHARES: Final = 16
+    #: Seconds, and bytes, for which input is dropped after the GOAWAY of an error: closing a
+    #: socket with unread input takes from the peer what it has not read either.
+    LINGER_SECONDS: Final = 1
+    LINGER_BYTES: Final = 16_777_216
+
     def __init__(self, client_side: bool, *, config: Config | None = None, **options: Any) -> None:
         if not isinstance(client_side, bool):
             raise TypeError(f"client_side must be True or False, not {client_side!r}")
@@ -120,7 +131,8 @@ class Driver(asyncio.Protocol):
                 header_encoding=None,
                 validate_outbound_headers=False,
                 normalize_outbound_headers=False,
-            )
+            ),
+            self.config,
         )
         # Who sends next: the tree of RFC 7540, until anything says that it is RFC 9218.
         self._tree = TreeScheduler()
@@ -156,6 +168,14 @@ class Driver(asyncio.Protocol):
         self._transport: asyncio.Transport | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
         self._flush_handle: asyncio.Handle | None = None
+        # What goes on with input that was more than a share, what came after that, and whether
+        # the peer has ended its side then.
+        self._work_handle: asyncio.Handle | None = None
+        self._backlog: list[bytes] = []
+        self._ended_in_backlog = False
+        # Whether the transport is to read, and bytes that wait for a peer that does not.
+        self._reading = True
+        self._unread = 0
         # Signs of life, from connection_made on.
         self._pings: Pings | None = None
         # What may not take too long.
@@ -167,6 +187,9 @@ class Driver(asyncio.Protocol):
         self._open_timer: asyncio.TimerHandle | None = None
         self._grace_timer: asyncio.TimerHandle | None = None
         self._abort_timer: asyncio.TimerHandle | None = None
+        # The same before it, while input is dropped, and how many more bytes may be.
+        self._linger_timer: asyncio.TimerHandle | None = None
+        self._lingering = 0
         # When the transport has to be gone, once it was decided to close.
         self._close_deadline: float | None = None
 
@@ -247,10 +270,23 @@ class Driver(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         """Take bytes; nothing in them makes an exception leave from here."""
         if self._over or self._pings is None:
+            self._drop(len(data))
             return
-        self._pings.received()
+        self._conn.guards.now = self._pings.received()
         self._bytes_received += len(data)
+        if self._work_handle is None:
+            self._work_off(data)
+        else:
+            self._backlog.append(data)
+            self._pace_reading()
+
+    def _work_off(self, data: bytes) -> None:
+        """Work off a share of what has come; the rest in the next tick, after others' shares."""
+        held = self._conn.pending if self.client_side and not self._sender.writable else None
         received = self._conn.receive(data)
+        if held is not None:
+            # requests do not count: a server may write before it reads them
+            self._unread += self._conn.pending - held
         self._dispatching = True
         try:
             for event in received:
@@ -265,15 +301,64 @@ class Driver(asyncio.Protocol):
             self._dispatching = False
         if self._conn.failure is not None:
             self._fail_connection()
-        else:
-            self._watchdog.received(self._conn.units_received, self._conn.mid_frame)
-            self._settle()
+            return
+        mid_frame = self._conn.mid_frame and self._reading
+        self._watchdog.received(self._conn.units_received, mid_frame)
+        self._settle()
+        if self._conn.has_more or self._backlog or not self._reading or self._unread:
+            self._go_on_soon()
 
-    def eof_received(self) -> None:
-        """The peer has closed its side: the transport is closed, and everything ends."""
+    def _go_on_soon(self) -> None:
+        if not self._over and (self._conn.has_more or self._backlog):
+            assert self._loop is not None
+            self._work_handle = self._loop.call_soon(self._go_on)
+        self._pace_reading()
+
+    def _go_on(self) -> None:
+        self._work_handle = None
+        data = b"" if self._conn.has_more else self._backlog.pop(0)
+        self._work_off(data)
+        if self._ended_in_backlog and self._work_handle is None and self._transport is not None:
+            self._transport.close()
+
+    def _pace_reading(self) -> None:
+        """Read on, unless a whole read waits to be worked off, or replies to be read."""
+        reading = not self._backlog and self._unread <= self.UNREAD
+        transport = self._transport
+        if reading is self._reading or transport is None or transport.is_closing():
+            return
+        self._reading = reading
+        try:
+            if reading:
+                self._watchdog.received(self._conn.units_received, self._conn.mid_frame)
+                transport.resume_reading()
+            else:
+                self._watchdog.paused()
+                transport.pause_reading()
+        except (AttributeError, NotImplementedError):
+            # a transport of somebody's own that cannot: input waits in the backlog
+            pass
+
+    def _drop(self, count: int) -> None:
+        """Input has come after the end."""
+        if self._lingering:
+            self._lingering -= count
+            if self._lingering <= 0:
+                self._stop_lingering()
+
+    def eof_received(self) -> bool:
+        """The peer has closed its side: what came before counts, then everything ends."""
+        # with TLS there is no way to stay half open
+        plain = self.get_extra_info("ssl_object") is None
+        self._ended_in_backlog = self._work_handle is not None and plain
+        return self._ended_in_backlog
 
     def connection_lost(self, exc: Exception | None) -> None:
         """The transport is gone: everybody who waits is told."""
+        for _ in range(self.LAST_SHARES):
+            if self._work_handle is not None:
+                self._work_handle.cancel()
+                self._go_on()
         reason: AIOH2Exception
         if self._goaway is not None:
             reason = self._goaway.for_stream(retryable=False)
@@ -289,7 +374,7 @@ class Driver(asyncio.Protocol):
         self._end(reason)
         self._lost = True
         self._transport = None
-        for timer in (self._grace_timer, self._abort_timer):
+        for timer in (self._grace_timer, self._abort_timer, self._linger_timer):
             if timer is not None:
                 timer.cancel()
         if self._registry is not None:
@@ -305,6 +390,8 @@ class Driver(asyncio.Protocol):
         """The transport takes writes again."""
         self._sender.writable = True
         self._sender.written()
+        self._unread = 0
+        self._pace_reading()
         self._flush_soon()
 
     # --- events ------------------------------------------------------------------------
@@ -507,7 +594,8 @@ class Driver(asyncio.Protocol):
             self._end(ConnectionClosed(error_code, None, debug_data, "local"))
             return
         last = self._conn.go_away(error_code, debug_data or b"")
-        self._close(ConnectionClosed(error_code, last, debug_data, "local"))
+        reason = ConnectionClosed(error_code, last, debug_data, "local")
+        self._close(reason, linger=error_code != ErrorCodes.NO_ERROR)
 
     def abort(self) -> None:
         """End at once and write nothing more, not even what was framed."""
@@ -879,6 +967,9 @@ class Driver(asyncio.Protocol):
             self._transport.write(data)
             self._unwritten.clear()
             self._watchdog.written()
+            if not self._sender.writable and not self.client_side:
+                self._unread += len(data)
+                self._pace_reading()
 
     # --- health ------------------------------------------------------------------------
 
@@ -913,7 +1004,7 @@ class Driver(asyncio.Protocol):
         """Close with GOAWAY."""
         self._log.info("closing: %s", reason)
         last = self._conn.go_away(error_code)
-        self._close(ConnectionClosed(error_code, last, None, "local", reason=reason))
+        self._close(ConnectionClosed(error_code, last, None, "local", reason=reason), linger=True)
 
     def reset_for(self, stream_id: int, reason: str) -> None:
         """Reset one stream."""
@@ -1012,12 +1103,12 @@ class Driver(asyncio.Protocol):
         assert failure is not None
         self._log.info("the peer broke the protocol: %s", failure)
         if isinstance(failure, PrefaceError):
-            self._close(HandshakeError(str(failure)))
+            self._close(HandshakeError(str(failure)), linger=True)
             return
-        last = self._conn.highest_inbound_stream_id
-        self._close(
-            ConnectionClosed(int(failure.error_code), last, None, "local", reason=str(failure))
-        )
+        code, last = int(failure.error_code), self._conn.highest_inbound_stream_id
+        debug = failure.budget.encode() if isinstance(failure, BudgetExceeded) else None
+        reason = ConnectionClosed(code, last, debug, "local", reason=str(failure))
+        self._close(reason, linger=True)
 
     def begin_shutdown(self, grace: float) -> None:
         """Begin to close gracefully: see :meth:`shutdown`."""
@@ -1074,18 +1165,31 @@ class Driver(asyncio.Protocol):
             reason = ConnectionClosed(ErrorCodes.NO_ERROR, last, None, "local")
         self._close(reason)
 
-    def _close(self, reason: AIOH2Exception) -> None:
-        """End everything, write what was framed, and close the transport."""
+    def _close(self, reason: AIOH2Exception, *, linger: bool = False) -> None:
+        """End everything, write what was framed, and close the transport.
+
+        ``linger``: only once the peer has, or ``LINGER_SECONDS`` later, so that it can read why.
+        """
         self._flush()
         self._end(reason)
         transport, loop = self._transport, self._loop
         assert transport is not None
         assert loop is not None
-        transport.close()
         deadline = self._now() + self.config.close_timeout
         if self._close_deadline is not None:
             deadline = min(deadline, self._close_deadline)
+        if linger and not self._ended_in_backlog and _write_eof(transport):
+            self._lingering = self.LINGER_BYTES
+            end = min(deadline, self._now() + self.LINGER_SECONDS)
+            self._linger_timer = loop.call_at(end, self._stop_lingering)
+        else:
+            transport.close()
         self._abort_timer = loop.call_at(deadline, transport.abort)
+
+    def _stop_lingering(self) -> None:
+        self._lingering = 0
+        if self._transport is not None:
+            self._transport.close()
 
     def _abort(self, reason: AIOH2Exception) -> None:
         self._end(reason)
@@ -1100,6 +1204,12 @@ class Driver(asyncio.Protocol):
         self._close_reason = reason
         self._begin_closing()
         self._watchdog.stop()
+        if self._work_handle is not None:
+            self._work_handle.cancel()
+            self._work_handle = None
+        self._backlog.clear()
+        self._unread = 0
+        self._pace_reading()
         for timer in (self._open_timer, self._grace_timer):
             if timer is not None:
                 timer.cancel()
@@ -1115,6 +1225,18 @@ class Driver(asyncio.Protocol):
             self._opened.set_exception(reason.fresh())
             self._opened.exception()
         _wake(self._accepting)
+
+
+def _write_eof(transport: asyncio.Transport) -> bool:
+    """End this side of the transport, where it can stay open for the other side."""
+    try:
+        if transport.is_closing() or not transport.can_write_eof():
+            return False
+        transport.write_eof()
+    except (AttributeError, NotImplementedError, OSError):
+        # one of somebody's own that knows no such thing, or one that is lost
+        return False
+    return True
 
 
 def _field_of(priority: Priority) -> str:

@@ -11,7 +11,6 @@ from typing import Any, Final, Self, TypeAlias
 
 from h2.errors import ErrorCodes
 from h2.exceptions import (
-    DenialOfServiceError,
     FrameDataMissingError,
     FrameTooLargeError,
     ProtocolError,
@@ -31,6 +30,9 @@ from hyperframe.frame import (
     WindowUpdateFrame,
 )
 
+from .config import Config
+from .guards import BULK, BudgetExceeded, Guards
+
 __all__ = ["FrameBuffer", "Output", "PlainFrame", "PrefaceError", "StreamError"]
 
 #: DATA without padding, or HEADERS in one piece: type, END_STREAM, stream id, payload.
@@ -41,11 +43,15 @@ _HEADER: Final = 9
 # length (in two parts), type, flags and stream id (section 4.1)
 _unpack_header: Final = struct.Struct(">HBBBL").unpack_from
 _pack_header: Final = struct.Struct(">HBBBL").pack
+_DATA: Final = DataFrame.type
+_HEADERS: Final = HeadersFrame.type
 _ACK: Final = 0x01
 _END_STREAM: Final = 0x01
 _END_HEADERS: Final = 0x04
 _PADDED: Final = 0x08
 _PRIORITY: Final = 0x20
+# HEADERS with such a flag may be empty and still have bytes (RFC 9113 section 6.2).
+_PREFIXED: Final = _PADDED | _PRIORITY
 _BUT_END_STREAM: Final = 0xFE
 # The flags of a frame that needs no parsing, but for END_STREAM, by type.
 _PLAIN_FLAGS: Final = {DataFrame.type: 0, HeadersFrame.type: _END_HEADERS}
@@ -117,21 +123,27 @@ class Output:
 
 
 class FrameBuffer:
-    """Cuts what arrives into frames."""
+    """Cuts what arrives into frames, and has each charged before it is parsed."""
 
-    #: CONTINUATION frames of one header block: more make a block of no use to anybody.
-    CONTINUATIONS: Final = 32
-
-    def __init__(self, server: bool) -> None:
+    def __init__(
+        self, server: bool, *, limits: Config | None = None, guards: Guards | None = None
+    ) -> None:
         self._server = server
+        limits = limits or Config()
+        # What frames are charged to.
+        self._guards = guards or Guards(limits)
         #: SETTINGS_MAX_FRAME_SIZE of this side.
         self.max_frame_size = 16_384
         #: Bytes that a header block may have over all its frames.
-        self.max_block_size = 65_536
+        self.max_block_size = limits.max_header_block_size
+        # And how many CONTINUATION frames.
+        self._max_continuations = limits.max_continuations
         #: Whether plain frames are handed out as such, and not as hyperframe's.
         self.plainly = True
         #: Frames and header blocks that have come completely.
         self.units = 0
+        #: Bytes of the frames that have come out, but for DATA; set to 0 by who counts them.
+        self.weight = 0
         # What is left of the client's preface (RFC 9113 section 3.4).
         self._preface = _PREFACE if server else b""
         # Whether the SETTINGS frame that every peer starts with has come (the same section).
@@ -152,6 +164,11 @@ class FrameBuffer:
     def mid_frame(self) -> bool:
         """Whether a frame or a header block has begun and not ended."""
         return bool(self._rest or self._block)
+
+    @property
+    def has_more(self) -> bool:
+        """Whether there are bytes of which no frame was cut."""
+        return self._at < len(self._data) or self._later_at < len(self._later)
 
     def add_data(self, data: bytes) -> None:
         """Add received bytes, when those before are used up; raises ``PrefaceError``."""
@@ -193,8 +210,16 @@ class FrameBuffer:
                     continue
                 return None
             self._at = end
+            if kind == _DATA and length > 1:
+                self._guards.content_received += 1
+                if length >= BULK:
+                    self._guards.bulk_received += 1
+            else:
+                self.weight += _HEADER + length
+                if kind != _HEADERS or not length or flags & _PREFIXED:
+                    self._guards.received(kind, length, flags)
             if stream_id and self.plainly and _PLAIN_FLAGS.get(kind) == flags & _BUT_END_STREAM:
-                if length > self.max_block_size and kind == HeadersFrame.type:
+                if length > self.max_block_size and kind == _HEADERS:
                     raise self._too_large()
                 self.units += 1
                 return kind, bool(flags & _END_STREAM), stream_id, data[body:end]
@@ -248,8 +273,10 @@ class FrameBuffer:
             raise FrameDataMissingError(f"a SETTINGS frame has {length} bytes")
         self._settings_came = True
 
-    def _too_large(self) -> DenialOfServiceError:
-        return DenialOfServiceError(f"a header block exceeds {self.max_block_size} bytes")
+    def _too_large(self) -> BudgetExceeded:
+        return BudgetExceeded(
+            "max_header_block_size", f"a header block exceeds {self.max_block_size} bytes"
+        )
 
     def _check_first(self, kind: int, flags: int, stream_id: int) -> None:
         if kind == SettingsFrame.type and not flags & _ACK and not stream_id:
@@ -266,9 +293,10 @@ class FrameBuffer:
             block.append(frame)
         elif isinstance(frame, ContinuationFrame) and block:
             block.append(frame)
-            if len(block) > 1 + self.CONTINUATIONS:
-                raise DenialOfServiceError(
-                    f"a header block has more than {self.CONTINUATIONS} CONTINUATION frames"
+            most = self._max_continuations
+            if len(block) > 1 + most:
+                raise BudgetExceeded(
+                    "max_continuations", f"a header block has more than {most} CONTINUATION frames"
                 )
         else:
             return frame

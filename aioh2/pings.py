@@ -49,13 +49,15 @@ class Pings:
         """Latest round-trip time in seconds; None before the first."""
         return self._health.rtt
 
-    def received(self) -> None:
-        """Bytes have arrived, of whatever kind."""
-        self._health.received(self._loop.time())
+    def received(self) -> float:
+        """Bytes have arrived, of whatever kind; return when."""
+        now = self._loop.time()
+        self._health.received(now)
         if self._activity:
             waiting, self._activity = self._activity, []
             for future in waiting:
                 future.set_result(None)
+        return now
 
     def acked(self, payload: bytes) -> None:
         """The ACK of a PING has come."""

@@ -12,7 +12,7 @@ import sys
 from collections import deque
 from enum import Enum
 from types import TracebackType
-from typing import Any, Literal, Protocol, Self, TypeAlias
+from typing import Any, Final, Literal, Protocol, Self, TypeAlias
 
 from h2.errors import ErrorCodes
 
@@ -108,6 +108,11 @@ class H2Stream:
     being cancelled inside, resets it with CANCEL; a server's stream whose response is complete
     is left with NO_ERROR, and what had arrived of the request is dropped (section 8.1).
     """
+
+    #: Interim responses that are kept for who takes them; of more, the oldest go.
+    INTERIM: Final = 16
+    #: Promised streams that are kept so; more are refused.
+    PROMISES: Final = 64
 
     __slots__ = (
         "__weakref__",
@@ -470,7 +475,8 @@ class H2Stream:
     def feed_informational(self, headers: HeaderList) -> None:
         """Take an interim response."""
         if self._informational is None:
-            self._informational = deque()
+            # most applications take none, and a server may send any number
+            self._informational = deque(maxlen=self.INTERIM)
         self._informational.append(headers)
         self._wake(_Wait.HEADERS)
 
@@ -479,9 +485,12 @@ class H2Stream:
         self._trailers = headers
 
     def feed_push(self, stream: H2Stream) -> None:
-        """Take a promise."""
+        """Take a promise; one too many that nobody takes is refused."""
         if self._promises is None:
             self._promises = deque()
+        if len(self._promises) >= self.PROMISES:
+            stream.reset(ErrorCodes.REFUSED_STREAM)
+            return
         self._promises.append(stream)
         self._wake(_Wait.PUSH)
 

@@ -120,6 +120,10 @@ class Watchdog:
         if mid_frame:
             self._begin(Limit.FRAME)
 
+    def paused(self) -> None:
+        """Nothing is read: that a frame does not end is not the peer's doing."""
+        self._timeouts.end(Limit.FRAME)
+
     def written(self) -> None:
         """The transport was given bytes, which it may not have taken (``write_timeout``)."""
         given, unsent = self._watched.bytes_taken()

@@ -55,7 +55,7 @@ async def answer(stream: Any) -> None:
 
 class TestSmallFrames(Case):
     async def test_many_that_nobody_reads_take_little_more_than_their_bytes(self) -> None:
-        peer = await Peer.of_server()
+        peer = await Peer.of_server(frames_per_tick=1_000)
         peer.request(1, POST, end=False)
         await settle()
         count = 50_000

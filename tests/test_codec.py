@@ -14,7 +14,7 @@ from hpack.table import HeaderTable
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from aioh2.codec import Decoder, Encoder
+from aioh2.codec import Decoder, Encoder, Excess
 
 BOUNDED = settings(derandomize=True, database=None, deadline=None, max_examples=200)
 #: What both ends start with (RFC 9113 section 6.5.2).
@@ -286,6 +286,46 @@ class TestDecoder(unittest.TestCase):
             value = str(number).encode()
             decoder.decode(b"\x00\x01a" + bytes([len(value)]) + value, raw=True)
         self.assertLessEqual(len(decoder._memo), Decoder.BLOCKS)
+
+
+class TestBounds(unittest.TestCase):
+    """What a block may hold is bounded before it is built."""
+
+    #: The decoder's own way, and hpack's.
+    WAYS = (True, False)
+
+    def refused(self, block: bytes, limit: str, *, memo: bool = True) -> None:
+        decoder = Decoder(memo=memo)
+        decoder.max_fields = 5
+        with self.assertRaises(Excess) as caught:
+            decoder.decode(block, raw=True)
+        self.assertEqual(caught.exception.limit, limit)
+
+    def test_fields(self) -> None:
+        literals = b"".join(b"\x00\x01a\x01" + bytes([value]) for value in range(6))
+        for block in (b"\x82" * 6, literals, b"\x82" * 3 + literals):
+            for memo in self.WAYS:
+                self.refused(block, "max_header_fields", memo=memo)
+                decoder = Decoder(memo=memo)
+                decoder.max_fields = 6
+                if block != b"\x82" * 3 + literals:
+                    self.assertEqual(len(list(decoder.decode(block, raw=True))), 6)
+
+    def test_fields_beyond_the_limit_are_not_read(self) -> None:
+        # an index that does not exist
+        self.refused(b"\x82" * 6 + b"\xff\xff\xff", "max_header_fields")
+
+    def test_the_default(self) -> None:
+        decoder = Decoder()
+        self.assertEqual(len(list(decoder.decode(b"\x82" * 256, raw=True))), 256)
+        with self.assertRaises(Excess):
+            decoder.decode(b"\x82" * 257, raw=True)
+
+    def test_table_sizes(self) -> None:
+        decoder = Decoder()
+        self.assertEqual(len(list(decoder.decode(b"\x20\x3f\xe1\x1f\x82", raw=True))), 1)
+        self.refused(b"\x20\x20\x20\x82", "table_size_updates")
+        self.assertEqual(len(list(decoder.decode(b"\x20\x20\x82", raw=True))), 1)
 
 
 class TestEncoderMemo(unittest.TestCase):

@@ -34,6 +34,16 @@ DEFAULTS: dict[str, Any] = {
     "body_timeout": None,
     "max_connection_age": None,
     "max_connection_age_grace": 10,
+    "reset_budget": (200, 20),
+    "control_budget": (500, 50),
+    "window_update_budget": (2_000, 500),
+    "empty_frame_budget": (100, 10),
+    "max_continuations": 32,
+    "max_header_block_size": 65_536,
+    "max_header_fields": 256,
+    "max_settings_entries": 32,
+    "frames_per_tick": 64,
+    "bytes_per_tick": 8_192,
 }
 
 # Every option has a row in exactly one of the tables from here on.
@@ -46,6 +56,12 @@ INTEGERS = {
     "max_frame_size": (2**14, 2**24 - 1),
     "max_header_list_size": (0, 2**32 - 1),
     "header_table_size": (0, 2**32 - 1),
+    "max_continuations": (0, 2**31 - 1),
+    "max_header_block_size": (0, 2**32 - 1),
+    "max_header_fields": (0, 2**31 - 1),
+    "max_settings_entries": (0, 2**31 - 1),
+    "frames_per_tick": (1, 2**31 - 1),
+    "bytes_per_tick": (1, 2**31 - 1),
 }
 #: Those that may be None too.
 OPTIONAL_INTEGERS = {"max_window_size": (0, 2**30)}
@@ -68,6 +84,8 @@ SECONDS = {
 CENTURY = 100 * 365 * 24 * 60 * 60
 BOOLEANS = {"enable_push", "enable_connect_protocol"}
 ENCODINGS = {"header_encoding"}
+#: A burst and a rate, or None.
+BUDGETS = {"reset_budget", "control_budget", "window_update_budget", "empty_frame_budget"}
 
 NOT_INTEGERS = [True, False, 1.0, "100", b"100", None, [100], object()]
 NOT_SECONDS = [True, False, "1", b"1", [1], 1j, object()]
@@ -105,7 +123,7 @@ class TestDefaults(unittest.TestCase):
         self.assertEqual(sorted(DEFAULTS.keys() - names), [])
 
     def test_every_option_is_tested_below(self) -> None:
-        rows = [*INTEGERS, *OPTIONAL_INTEGERS, *SECONDS, *BOOLEANS, *ENCODINGS]
+        rows = [*INTEGERS, *OPTIONAL_INTEGERS, *SECONDS, *BOOLEANS, *ENCODINGS, *BUDGETS]
         self.assertEqual(sorted(rows), sorted(field.name for field in dataclasses.fields(Config)))
 
 
@@ -248,6 +266,28 @@ class TestEncodings(ConfigCase):
     def test_wrong_types(self) -> None:
         for value in (b"utf-8", 8, True, ["utf-8"]):
             self.assert_refused(TypeError, "header_encoding", value, self.ALLOWED)
+
+
+class TestBudgets(ConfigCase):
+    ALLOWED = "a tuple (burst, rate), an int and a number from 0 to 2147483647, or None"
+
+    def test_a_burst_and_a_rate(self) -> None:
+        for name in BUDGETS:
+            for value in (None, (0, 0), (1, 0.5), (2**31 - 1, 2**31 - 1)):
+                self.assert_kept(name, value)
+
+    def test_beyond_the_edges(self) -> None:
+        infinite = float("inf")
+        for name in BUDGETS:
+            for value in ((-1, 0), (0, -0.1), (2**31, 0), (0, 2**31), (1, infinite)):
+                self.assert_refused(ValueError, name, value, self.ALLOWED)
+            self.assert_refused(ValueError, name, (1, float("nan")), self.ALLOWED)
+
+    def test_wrong_types(self) -> None:
+        wrong = (1, True, "1", [1, 1], (), (1,), (1, 1, 1), (1.0, 1), (True, 1), (1, True), (1, ""))
+        for name in BUDGETS:
+            for value in wrong:
+                self.assert_refused(TypeError, name, value, self.ALLOWED)
 
 
 class TestObject(unittest.TestCase):

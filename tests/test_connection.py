@@ -43,7 +43,9 @@ from hyperframe.frame import (
 )
 
 from aioh2 import connection as module
+from aioh2.config import Config
 from aioh2.connection import FAST, Connection, Fast, PrefaceError, StreamFailed
+from aioh2.guards import BudgetExceeded
 from aioh2.machines import QuickStream
 
 from .octets import (
@@ -165,6 +167,7 @@ class ConnectionCase(unittest.TestCase):
         code: ErrorCodes,
         error: type[ProtocolError] = ProtocolError,
         last: int | None = None,
+        debug: bytes = b"",
     ) -> list[events.Event]:
         """Check that the frames lead to GOAWAY; return the events before."""
         found = made.receive(frames)
@@ -172,7 +175,7 @@ class ConnectionCase(unittest.TestCase):
         assert made.failure is not None
         self.assertEqual(made.failure.error_code, code)
         last = made.highest_inbound_stream_id if last is None else last
-        self.assertEqual(self.written(made)[-1], (GOAWAY, 0, 0, u32(last, code)))
+        self.assertEqual(self.written(made)[-1], (GOAWAY, 0, 0, u32(last, code) + debug))
         return found
 
     def assert_ignored(self, made: Connection, frames: bytes) -> None:
@@ -592,7 +595,9 @@ class TestRequests(ConnectionCase):
         bad = raw(HEADERS, END_HEADERS, 1, b"\xbe")
         self.assert_failed(self.server(), bad, ErrorCodes.COMPRESSION_ERROR, last=0)
         made = self.server(max_header_list_size=100)
-        self.assert_failed(made, headers(1), ErrorCodes.ENHANCE_YOUR_CALM)
+        self.assert_failed(
+            made, headers(1), ErrorCodes.ENHANCE_YOUR_CALM, debug=b"max_header_list_size"
+        )
 
 
 class TestResponses(ConnectionCase):
@@ -1360,6 +1365,180 @@ class TestStreams(ConnectionCase):
         self.assertEqual(client.open_outbound_streams, 1)
 
 
+# --- abuse ---------------------------------------------------------------------------------
+
+
+class TestBudgets(ConnectionCase):
+    """What is charged and earned here; what the budgets are is in ``test_guards``."""
+
+    PING = raw(PING, 0, 0, bytes(8))
+
+    def limited(self, *, client: bool = False, **limits: Any) -> Connection:
+        made = Connection(
+            H2Configuration(
+                client_side=client,
+                header_encoding=None,
+                validate_outbound_headers=False,
+                normalize_outbound_headers=False,
+            ),
+            Config(**limits),
+        )
+        made.initiate(dict(LIMITS), window_size=65535)
+        made.receive((b"" if client else PREFACE) + setting())
+        made.receive(raw(SETTINGS, ACK))
+        made.data_to_send()
+        return made
+
+    def exceeds(self, made: Connection, frames: bytes, budget: str) -> list[Any]:
+        calm = ErrorCodes.ENHANCE_YOUR_CALM
+        return self.assert_failed(made, frames, calm, BudgetExceeded, debug=budget.encode())
+
+    def test_good_frames_before_it_count(self) -> None:
+        made = self.limited(reset_budget=(0, 0))
+        found = self.exceeds(made, headers(1) + rst_stream(1) + headers(3), "reset_budget")
+        self.assertEqual(kinds(found), ["RequestReceived", "StreamEnded"])
+        self.assertEqual(made.receive(headers(5)), [])
+        self.assertEqual(self.written(made), [])
+
+    def test_provoked_resets_count_with_received_ones(self) -> None:
+        made = self.limited(reset_budget=(2, 0))
+        self.assert_reset(made, headers(1, TRAILERS), 1, ErrorCodes.PROTOCOL_ERROR)
+        made.receive(headers(3) + rst_stream(3))
+        self.exceeds(made, opening(5) + window_update(5, 0), "reset_budget")
+
+    def test_refused_streams_count_too(self) -> None:
+        made = self.limited(reset_budget=(1, 0))
+        made.update_settings({SettingCodes.MAX_CONCURRENT_STREAMS: 0})
+        made.receive(raw(SETTINGS, ACK))
+        made.data_to_send()
+        self.assert_reset(made, headers(1), 1, ErrorCodes.REFUSED_STREAM)
+        self.exceeds(made, headers(3), "reset_budget")
+
+    def test_streams_that_end_cleanly_earn_resets(self) -> None:
+        made = self.limited(reset_budget=(0, 0))
+        for stream_id in range(1, 9, 2):
+            made.receive(headers(stream_id))
+            made.send_headers(stream_id, RESPONSE, end_stream=True)
+            made.take_closed()
+        made.receive(headers(9) + rst_stream(9))
+        self.assertIsNone(made.failure)
+        made.data_to_send()
+        made.receive(headers(11))
+        self.exceeds(made, rst_stream(11), "reset_budget")
+
+    def test_streams_that_are_reset_earn_none(self) -> None:
+        made = self.limited(reset_budget=(4, 0))
+        for stream_id in range(1, 9, 2):
+            made.receive(headers(stream_id) + rst_stream(stream_id))
+            made.take_closed()
+        self.exceeds(made, headers(9) + rst_stream(9), "reset_budget")
+
+    def test_own_cancels_are_not_charged(self) -> None:
+        made = self.limited(client=True, reset_budget=(0, 0))
+        for stream_id in range(1, 9, 2):
+            made.send_headers(stream_id, REQUEST)
+            made.reset_stream(stream_id, ErrorCodes.CANCEL)
+            # its own crosses ours
+            made.receive(rst_stream(stream_id))
+        self.assertIsNone(made.failure)
+
+    def test_a_server_may_refuse_each_request(self) -> None:
+        made = self.limited(client=True, reset_budget=(0, 0))
+        for stream_id in (1, 3):
+            made.send_headers(stream_id, REQUEST)
+            made.receive(rst_stream(stream_id, ErrorCodes.REFUSED_STREAM))
+        made.data_to_send()
+        self.exceeds(made, rst_stream(1), "reset_budget")
+
+    def test_a_reset_may_cross_that_of_an_application(self) -> None:
+        made = self.limited(reset_budget=(0, 0))
+        made.receive(opening(1))
+        made.reset_stream(1, ErrorCodes.NO_ERROR)
+        made.receive(rst_stream(1))
+        self.assertIsNone(made.failure)
+        made.data_to_send()
+        self.exceeds(made, rst_stream(1), "reset_budget")
+
+    def test_acknowledgements_are_paid_for(self) -> None:
+        made = self.limited(control_budget=(2, 0))
+        for _ in range(4):
+            made.ping(bytes(8))
+            made.receive(raw(PING, ACK, 0, bytes(8)))
+            made.update_settings({SettingCodes.MAX_CONCURRENT_STREAMS: 1})
+            made.receive(raw(SETTINGS, ACK))
+        self.assertIsNone(made.failure)
+        made.data_to_send()
+        self.exceeds(made, self.PING * 2, "control_budget")
+
+    def test_sent_data_pays_for_windows_and_probes(self) -> None:
+        for way in (FAST, FAST._replace(packing=False)):
+            with mock.patch.object(Connection, "fast", way):
+                for sizes in ([1], [100, 200], [40_000]):
+                    made = self.limited(window_update_budget=(0, 0), control_budget=(2, 0))
+                    made.receive(headers(1))
+                    made.send_headers(1, RESPONSE)
+                    for size in sizes:
+                        made.send_body(1, memoryview(bytes(size)))
+                    frames = sum(-(-size // 16_384) for size in sizes)
+                    made.receive(window_update(0, 1) * (4 * frames) + self.PING * (2 * frames))
+                    self.assertIsNone(made.failure)
+                    made.data_to_send()
+                    self.exceeds(made, window_update(0, 1), "window_update_budget")
+
+    def test_header_lists(self) -> None:
+        made = self.limited(max_header_fields=5)
+        fields = [*REQUEST, (b"a", b"b"), (b"c", b"d")]
+        self.exceeds(made, headers(1, fields), "max_header_fields")
+        block = b"\x20\x20\x20" + literal(REQUEST)
+        frame = raw(HEADERS, END_HEADERS | END_STREAM, 1, block)
+        self.exceeds(self.limited(), frame, "table_size_updates")
+
+    def test_settings_entries(self) -> None:
+        made = self.limited(max_settings_entries=2)
+        self.exceeds(made, setting((4, 1), (4, 2), (4, 3)), "max_settings_entries")
+
+
+class TestShare(ConnectionCase):
+    def shares(self, frames: bytes, **limits: Any) -> list[int]:
+        """Return how many events each share brings."""
+        made = TestBudgets().limited(**limits)
+        counts = [len(made.receive(frames))]
+        while made.has_more:
+            counts.append(len(made.receive()))
+        self.assertIsNone(made.failure)
+        return counts
+
+    def test_frames(self) -> None:
+        self.assertEqual(self.shares(TestBudgets.PING * 7, frames_per_tick=3), [3, 3, 1])
+        self.assertEqual(self.shares(TestBudgets.PING * 6, frames_per_tick=3), [3, 3])
+        self.assertEqual(self.shares(TestBudgets.PING * 130), [64, 64, 2])
+
+    def test_bytes(self) -> None:
+        self.assertEqual(self.shares(TestBudgets.PING * 5, bytes_per_tick=34), [2, 2, 1])
+        large = raw(UNKNOWN, 0, 0, bytes(4_000))
+        self.assertEqual(self.shares(large * 7), [3, 3, 1])
+
+    def test_content_does_not_count(self) -> None:
+        frames = opening(1) + data(1, bytes(10_000)) * 6
+        self.assertEqual(self.shares(frames, bytes_per_tick=100), [7])
+
+    def test_frames_that_are_wrong_for_a_stream_count(self) -> None:
+        frames = opening(1) + window_update(1, 0) * 5
+        self.assertEqual(self.shares(frames, frames_per_tick=2), [2, 0, 0])
+
+    def test_without_limits_all_at_once(self) -> None:
+        made = self.server()
+        self.assertEqual(len(made.receive(TestBudgets.PING * 200)), 200)
+        self.assertFalse(made.has_more)
+
+    def test_nothing_after_a_failure(self) -> None:
+        made = TestBudgets().limited(frames_per_tick=1)
+        made.receive(window_update(0, 0) + TestBudgets.PING)
+        self.assertIsNotNone(made.failure)
+        self.assertFalse(made.has_more)
+        self.assertEqual(made.receive(), [])
+
+
 # --- h2 ------------------------------------------------------------------------------------
 
 
@@ -1377,7 +1556,9 @@ class TestWhatIsReliedOn(unittest.TestCase):
             with self.subTest(name):
                 mine = inspect.signature(getattr(Connection, name))
                 theirs = inspect.signature(getattr(h2.connection.H2Connection, name))
-                self.assertEqual([*mine.parameters], [*theirs.parameters])
+                added = [*mine.parameters.values()][len(theirs.parameters) :]
+                self.assertEqual([*mine.parameters][: len(theirs.parameters)], [*theirs.parameters])
+                self.assertNotIn(inspect.Parameter.empty, [one.default for one in added])
 
     def test_handlers_of_frames(self) -> None:
         """h2 asks a table for the handler of a frame: it has to hold ours."""

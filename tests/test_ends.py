@@ -1849,7 +1849,7 @@ class TestNothingStays(Ends):
                 await stream.read(-1)
 
         before = self.alive()
-        peer = await Peer.of_server(settings=WINDOW, concurrency=self.KEPT)
+        peer = await Peer.of_server(settings=WINDOW, concurrency=self.KEPT, reset_budget=None)
         protocol = peer.protocol
         serving = await self.waiting(protocol.serve(handle))
         with self.assertLogs("aioh2.server", "ERROR"):
@@ -1875,7 +1875,7 @@ class TestNothingStays(Ends):
     async def test_refused_and_malformed(self) -> None:
         """Streams that never become any."""
         before = self.alive()
-        peer = await Peer.of_server(concurrency=1)
+        peer = await Peer.of_server(concurrency=1, reset_budget=None)
         peer.request(1, POST, end=False)
         await peer.protocol.recv_request()
         for stream_id in range(3, 1000, 2):

@@ -8,7 +8,6 @@ from typing import Any
 
 from h2.errors import ErrorCodes
 from h2.exceptions import (
-    DenialOfServiceError,
     FrameDataMissingError,
     FrameTooLargeError,
     ProtocolError,
@@ -17,7 +16,9 @@ from hyperframe.frame import Frame
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from aioh2.config import Config
 from aioh2.frames import FrameBuffer, Output, PrefaceError, StreamError
+from aioh2.guards import BULK, BudgetExceeded
 
 from .octets import (
     ACK,
@@ -460,13 +461,122 @@ class TestRefused(unittest.TestCase):
         self.assertEqual(made.next_frame(), (DATA, False, 1, b"xx"))
 
 
+class TestCharged(unittest.TestCase):
+    """Every frame is charged as it comes out, and before anything is made of it."""
+
+    def counts(self, made: FrameBuffer) -> tuple[int, int]:
+        return made._guards.content_received, made._guards.bulk_received
+
+    def test_content_earns(self) -> None:
+        for plainly in (False, True):
+            made = begun(plainly=plainly)
+            for piece, counts in [
+                (data(1, b"ab"), (1, 0)),
+                (data(1, b"a" * (BULK - 1)), (2, 0)),
+                (data(1, b"a" * BULK), (3, 1)),
+                (raw(DATA, PADDED, 1, b"\x01ab\0"), (4, 1)),
+                (headers(3) + goaway(0), (4, 1)),
+            ]:
+                made.add_data(piece)
+                while made.next_frame() is not None:
+                    pass
+                self.assertEqual(self.counts(made), counts)
+
+    def charged(self, frame: bytes, *, plainly: bool) -> bool:
+        """Whether one that is not paid for is refused, by its header and not its content."""
+        nothing = (0, 0)
+        made = FrameBuffer(
+            False,
+            limits=Config(
+                control_budget=nothing,
+                reset_budget=nothing,
+                window_update_budget=nothing,
+                empty_frame_budget=nothing,
+            ),
+        )
+        made._settings_came = True
+        made.plainly = plainly
+        made.add_data(frame)
+        try:
+            made.next_frame()
+        except BudgetExceeded:
+            return True
+        return False
+
+    def test_which(self) -> None:
+        for plainly in (False, True):
+            for frame, charged in [
+                (headers(1), False),
+                (raw(HEADERS, END_HEADERS | PRIORITIZED, 1, bytes(5)), True),
+                (raw(HEADERS, END_HEADERS | PADDED, 1, b"\x01\0"), False),
+                (raw(HEADERS, END_HEADERS | PADDED, 1, b"\0"), True),
+                (raw(HEADERS, END_HEADERS, 1), True),
+                (data(1, b"a"), False),
+                (data(1, b""), True),
+                (data(1, b"", end=True), False),
+                (window_update(1, 1), True),
+                # and before its content is judged
+                (window_update(1, 0), True),
+                (rst_stream(1), True),
+                (setting(), True),
+                (goaway(0), True),
+                (raw(UNKNOWN, 0, 0), True),
+            ]:
+                with self.subTest(frame=frame, plainly=plainly):
+                    self.assertIs(self.charged(frame, plainly=plainly), charged)
+
+    def test_a_frame_that_is_not_there_yet_costs_nothing(self) -> None:
+        self.assertFalse(self.charged(raw(PING, 0, 0, bytes(8))[:-1], plainly=True))
+
+    def test_weight(self) -> None:
+        made = begun()
+        made.weight = 0
+        made.add_data(data(1, bytes(5000)) + headers(1) + raw(PING, 0, 0, bytes(8)))
+        weights = []
+        while made.next_frame() is not None:
+            weights.append(made.weight)
+        self.assertEqual(weights, [0, len(headers(1)), len(headers(1)) + 17])
+
+    def test_has_more(self) -> None:
+        made = begun()
+        self.assertFalse(made.has_more)
+        ping = raw(PING, 0, 0, bytes(8))
+        made.add_data(ping[:5])
+        self.assertIsNone(made.next_frame())
+        self.assertFalse(made.has_more)
+        made.add_data(ping[5:] + ping)
+        self.assertTrue(made.has_more)
+        made.next_frame()
+        self.assertTrue(made.has_more)
+        made.next_frame()
+        self.assertFalse(made.has_more)
+
+
 class TestBlocks(unittest.TestCase):
     """A header block must not take memory without end (RFC 9113 section 10.5.1)."""
 
     def refused(self, made: FrameBuffer) -> None:
-        with self.assertRaises(DenialOfServiceError) as caught:
+        with self.assertRaises(BudgetExceeded) as caught:
             made.next_frame()
         self.assertEqual(caught.exception.error_code, ErrorCodes.ENHANCE_YOUR_CALM)
+        self.assertIn(caught.exception.budget, ("max_continuations", "max_header_block_size"))
+
+    def test_the_options(self) -> None:
+        made = FrameBuffer(False, limits=Config(max_header_block_size=7, max_continuations=1))
+        made._settings_came = True
+        first, last = raw(HEADERS, 0, 1), raw(CONTINUATION, END_HEADERS, 1, b"1234567")
+        made.add_data(first + last)
+        self.assertIsNotNone(made.next_frame())
+        made.add_data(first + raw(CONTINUATION, 0, 1, b"8") + last)
+        with self.assertRaises(BudgetExceeded) as caught:
+            made.next_frame()
+        self.assertEqual(caught.exception.budget, "max_continuations")
+        made = FrameBuffer(False, limits=Config(max_header_block_size=7))
+        made._settings_came = True
+        made.add_data(raw(HEADERS, END_HEADERS, 1, b"12345678"))
+        with self.assertRaises(BudgetExceeded) as caught:
+            made.next_frame()
+        self.assertEqual(caught.exception.budget, "max_header_block_size")
 
     def test_continuations(self) -> None:
         more = raw(CONTINUATION, 0, 1)

@@ -131,7 +131,7 @@ class TestServer(PriorityCase):
         self.assertEqual(await self.order(peer), [3, 3, 1, 1])
 
     async def test_updates_for_what_never_comes_are_bounded(self) -> None:
-        peer = await Peer.of_server()
+        peer = await Peer.of_server(control_budget=None)
         for stream_id in range(1, 20_001, 2):
             peer.send(update(stream_id, "u=0"))
         await settle()

@@ -222,6 +222,19 @@ class TestResponses(StreamCase):
         for _ in range(2):
             self.assertIsNone(await self.now(stream.recv_informational()))
 
+    async def test_informational_that_nobody_takes(self) -> None:
+        """Most applications take none, and a server may send any number: the oldest go."""
+        peer, stream = await self.client(respond=False)
+        for number in range(3 * stream.INTERIM):
+            peer.respond(1, [(":status", "103"), ("n", str(number))])
+        peer.respond(1)
+        taken = [await self.now(stream.recv_informational()) for _ in range(stream.INTERIM)]
+        numbers = [dict(fields)["n"] for fields in taken]
+        expected = range(2 * stream.INTERIM, 3 * stream.INTERIM)
+        self.assertEqual(numbers, [str(number) for number in expected])
+        self.assertIsNone(await self.now(stream.recv_informational()))
+        self.assertEqual(await self.now(stream.recv_response()), RESPONSE)
+
     async def test_informational_that_waits_ends_with_the_response(self) -> None:
         peer, stream = await self.client(respond=False)
         tasks = [await self.waiting(stream.recv_informational()) for _ in range(2)]
@@ -1399,6 +1412,22 @@ class TestPush(StreamCase):
         self.assertEqual(await self.now(push.recv_trailers()), [])
         await push.start_response(RESPONSE, end_stream=True)
         self.assertTrue(push.is_over)
+
+    async def test_promises_that_nobody_takes(self) -> None:
+        """Those that are over count as well, or there would be no end of them."""
+        peer, stream = await self.client(enable_push=True)
+        await peer.frames()
+        for promised in range(2, 2 * stream.PROMISES + 6, 2):
+            peer.send(peer.promise(1, promised))
+            peer.send(peer.headers(promised, RESPONSE, "END_STREAM"))
+        resets = await peer.frames(RstStreamFrame)
+        late = [2 * stream.PROMISES + 2, 2 * stream.PROMISES + 4]
+        self.assertEqual(
+            [(frame.stream_id, frame.error_code) for frame in resets],
+            [(stream_id, ErrorCodes.REFUSED_STREAM) for stream_id in late],
+        )
+        taken = [await self.now(stream.recv_push()) for _ in range(stream.PROMISES)]
+        self.assertEqual([push.id for push in taken], list(range(2, late[0], 2)))
 
     async def test_reset_of_a_promise(self) -> None:
         peer, stream = await self.client(enable_push=True)
