@@ -13,15 +13,15 @@ import collections
 import logging
 import os
 import random
-import selectors
 import unittest
-from collections.abc import Callable, Iterator, Sequence
-from typing import Any, Final, NamedTuple
+from collections.abc import Callable, Sequence
+from typing import Any, Final
 
 import hpack
 
 import aioh2
 
+from .manual import Cutter, Frame, ManualLoop, left_behind
 from .octets import (
     ACK,
     DATA,
@@ -29,7 +29,6 @@ from .octets import (
     END_STREAM,
     GOAWAY,
     HEADERS,
-    PREFACE,
     PUSH_PROMISE,
     RST_STREAM,
     SETTINGS,
@@ -51,75 +50,7 @@ _RESETS: Final = {
 }
 
 
-# --- time and the wire ---------------------------------------------------------------------
-
-
-class _Idle(selectors.DefaultSelector):
-    """Stops its loop where that would wait."""
-
-    loop: ManualLoop
-
-    def select(self, timeout: float | None = None) -> Any:
-        ready = super().select(0)
-        if not ready and (timeout is None or timeout > 0):
-            self.loop.stop()
-        return ready
-
-
-class ManualLoop(asyncio.SelectorEventLoop):
-    """An event loop whose clock only moves when it is told to."""
-
-    def __init__(self) -> None:
-        self.now = 1000.0
-        selector = _Idle()
-        selector.loop = self
-        super().__init__(selector)
-
-    def time(self) -> float:
-        return self.now
-
-    def tick(self) -> None:
-        """Run what is ready, and not what becomes ready by that."""
-        self.stop()
-        self.run_forever()
-
-    @property
-    def deadlines(self) -> list[float]:
-        """When the timers are due that were not cancelled."""
-        return sorted(timer.when() for timer in self._scheduled if not timer.cancelled())
-
-
-class Frame(NamedTuple):
-    kind: int
-    flags: int
-    stream_id: int
-    payload: bytes
-
-
-class Cutter:
-    """Cuts one direction into frames."""
-
-    def __init__(self, preface: bool) -> None:
-        self._left = bytearray()
-        self._preface = PREFACE if preface else b""
-
-    def feed(self, data: bytes) -> Iterator[Frame]:
-        self._left += data
-        if self._preface and len(self._left) >= len(self._preface):
-            assert self._left.startswith(self._preface)
-            del self._left[: len(self._preface)]
-            self._preface = b""
-        while not self._preface and len(self._left) >= 9:
-            end = 9 + int.from_bytes(self._left[:3], "big")
-            if len(self._left) < end:
-                return
-            head, payload = self._left[:9], bytes(self._left[9:end])
-            del self._left[:end]
-            yield Frame(head[3], head[4], int.from_bytes(head[5:9], "big"), payload)
-
-    @property
-    def whole(self) -> bool:
-        return not self._left
+# --- the wire ------------------------------------------------------------------------------
 
 
 class Part:
@@ -140,8 +71,8 @@ class Half:
     """One direction: what its sender has written, in frames, and what flow control allows it."""
 
     def __init__(self, client: bool) -> None:
-        self._written = Cutter(client)
-        self._delivered = Cutter(client)
+        self._written = Cutter(client=client)
+        self._delivered = Cutter(client=client)
         self._decoder = hpack.Decoder()
         self._decoder.max_allowed_table_size = 65_536
         self.parts: dict[int, Part] = collections.defaultdict(Part)
@@ -161,7 +92,7 @@ class Half:
     def write(self, data: bytes) -> None:
         for frame in self._written.feed(data):
             self._write(frame)
-        assert self._written.whole, "half a frame was written"
+        assert self._written.is_whole, "half a frame was written"
 
     def _write(self, frame: Frame) -> None:
         kind, flags, stream_id, payload = frame
@@ -574,15 +505,7 @@ class Model:
         self.eager = eager
 
     def wait(self, seconds: float) -> None:
-        self.pass_time(seconds)
-
-    def pass_time(self, seconds: float) -> None:
-        end = self.loop.now + seconds
-        self.loop.run_forever()
-        while self.loop.deadlines and self.loop.deadlines[0] <= end:
-            self.loop.now = max(self.loop.now, self.loop.deadlines[0])
-            self.loop.run_forever()
-        self.loop.now = end
+        self.loop.pass_time(seconds)
 
     # --- ends --------------------------------------------------------------------------
 
@@ -612,7 +535,7 @@ class Model:
         self.check()
         for client, end in self.ends.items():
             self.call("shutdown", client, None, end.shutdown(1))
-        self.pass_time(60)
+        self.loop.pass_time(60)
         for pipe in self.pipes.values():
             assert pipe.closed, "the connection does not end"
         for handler in self.handlers.values():
@@ -729,19 +652,7 @@ class Model:
                 assert held == window.size, f"{held} bytes of a window of {window.size}"
 
     def check_empty(self, end: aioh2.H2Protocol) -> None:
-        left = {
-            "streams": end._streams,
-            "requests that wait for a slot": end._slots,
-            "bodies": end._sender._queues,
-            "framed bodies": end._sender._framed,
-            "who waits for bytes": [*end._pings._waiting, *end._pings._activity],
-            "who accepts": end._accepting,
-            "who waits for the end": end._lost_waiters,
-            "handlers": end._stream_handlers._tasks,
-            "shutdowns": end._tallies,
-        }
-        for what, things in left.items():
-            assert not len(things), f"{what} are left: {things}"
+        assert not left_behind(end), left_behind(end)
         for stream in self.streams[end.client_side]:
             assert not stream._waiters, f"waiters of {stream} are left"
             assert not stream._reading, f"a read of {stream} is left"
