@@ -106,6 +106,9 @@ def left_behind(protocol: aioh2.H2Protocol) -> list[str]:
         "who waits for bytes": [] if pings is None else [*pings._waiting, *pings._activity],
         "who accepts": protocol._accepting,
         "who waits for the end": protocol._lost_waiters,
+        "streams that count though nobody works for them": [
+            stream for stream in protocol._held if stream.id not in protocol._inbound
+        ],
         "handlers": protocol._stream_handlers._tasks,
         "shutdowns": protocol._tallies,
     }

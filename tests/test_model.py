@@ -35,7 +35,7 @@ from .octets import (
     WINDOW_UPDATE,
 )
 
-_EXAMPLES: Final = int(os.environ.get("AIOH2_MODEL_EXAMPLES", 150))
+_EXAMPLES: Final = int(os.environ.get("AIOH2_MODEL_EXAMPLES", 400))
 _FIRST: Final = int(os.environ.get("AIOH2_MODEL_SEED", 0))
 MAX_CONCURRENT_STREAMS, INITIAL_WINDOW_SIZE = 3, 4
 #: Where bodies are cut from; no byte of it begins a body, so that it shows where one is cut short.
@@ -243,6 +243,8 @@ class Call:
         # What it sends, or how much it reads.
         self.data = b""
         self.size: int | None = None
+        # Whether it ends what its side sends.
+        self.ends = False
         self.cancelled = False
 
     def __repr__(self) -> str:
@@ -404,14 +406,14 @@ class Model:
         start = number * 7919 % 100_000
         data = (bytes([0xC0 | number % 64]) + _PATTERN[start : start + size])[:size]
         call = self.call("send", client, stream, stream.send_data(data, end_stream=ends))
-        call.data = data
+        call.data, call.ends = data, ends
         self.sends[client, stream.id].append(call)
 
     def finish(self, client: bool, pick: int, trailers: bool) -> None:
         stream = self.stream(client, pick, can_send)
         if stream is not None:
             ending = stream.send_trailers({"sum": "1"}) if trailers else stream.end()
-            self.call("end", client, stream, ending)
+            self.call("end", client, stream, ending).ends = True
 
     def read(self, client: bool, pick: int, size: int | None, exactly: bool) -> None:
         stream = self.stream(client, pick, lambda s: not s.is_over or s.unread > 0)
@@ -465,6 +467,17 @@ class Model:
             call = waiting[-1 - pick % len(waiting)]
             call.cancelled = True
             call.task.cancel()
+
+    def cancel_woken(self, ticks: int) -> None:
+        """Cancel who was told to go on, and has not."""
+        for _ in range(ticks):
+            self.loop.tick()
+        for call in self.calls:
+            # asyncio has no other way to ask what a task waits for
+            future = call.waits and call.task._fut_waiter  # type: ignore[attr-defined]
+            if future and future.done():
+                call.cancelled = True
+                call.task.cancel()
 
     def change(self, client: bool, change: tuple[int, int]) -> None:
         self.now("settings", client, lambda: self.ends[client].update_settings(dict([change])))
@@ -645,11 +658,19 @@ class Model:
         settled = not self.pipes[not client].on_its_way
         assert credit == 65_535, f"{credit} bytes of the connection's window"
         for stream_id, stream in end._streams.items():
+            self.check_ended(client, stream)
             inner = connection.streams[stream_id]
             if settled and inner.open and not stream._remote_ended and stream._body is not None:
                 window = stream.window
                 held = inner.inbound_flow_control_window + window.owed + window.unread
                 assert held == window.size, f"{held} bytes of a window of {window.size}"
+
+    def check_ended(self, client: bool, stream: aioh2.H2Stream) -> None:
+        """What counts as ended has ended on the wire, or will when a body has gone."""
+        if stream.has_ended and not self.halves[client].parts[stream.id].ended:
+            calls = [call for call in self.calls if call.stream is stream and call.ends]
+            served = stream.id in self.handlers
+            assert served or any(call.waits for call in calls), f"{stream} cannot be ended any more"
 
     def check_empty(self, end: aioh2.H2Protocol) -> None:
         assert not left_behind(end), left_behind(end)
@@ -705,8 +726,25 @@ class Model:
         if call.stream.failure is not None or part.reset_arrived:
             return False
         half = self.halves[call.client]
+        if half.window(call.stream.id) <= 0 and self.is_wanted(call):
+            return False
         windows = min(half.window(0), half.window(call.stream.id))
         return windows <= 0 or self.pipes[call.client].paused
+
+    def is_wanted(self, call: Call) -> bool:
+        """A read on the other side waits for more, and nothing keeps its credit from coming."""
+        assert call.stream is not None
+        stuck = any(pipe.held or pipe.on_its_way or pipe.paused for pipe in self.pipes.values())
+        limit = self.halves[call.client].limits[INITIAL_WINDOW_SIZE]
+        reads = self.reads[not call.client, call.stream.id]
+        return not stuck and limit > 0 and any(read.waits for read in reads)
+
+    def waits_to_end(self, call: Call) -> bool:
+        """A body goes first, or the transport takes nothing."""
+        assert call.stream is not None
+        bodies = self.sends[call.client, call.stream.id]
+        first = any(body.waits and body.data for body in bodies)
+        return self.waits_to_send(call) and (first or self.pipes[call.client].paused)
 
     def waits_for_wire(self, call: Call) -> bool:
         """Something on the way to the peer or back is stopped."""
@@ -722,7 +760,7 @@ REASONS: Final[dict[str, Callable[[Model, Call], bool]]] = {
     "read": Model.waits_for_body,
     "read_exactly": Model.waits_for_body,
     "send": Model.waits_to_send,
-    "end": Model.waits_to_send,
+    "end": Model.waits_to_end,
     "ping": Model.waits_for_wire,
     "respond": lambda *_: False,
     "reset": lambda *_: False,
@@ -755,6 +793,7 @@ ACTIONS: Final[list[tuple[int, str, dict[str, Sequence[Any]]]]] = [
     (1, "leave", {"client": _SIDE, "pick": _PICK}),
     (2, "return_", {"pick": _PICK, "well": _SIDE}),
     (6, "cancel", {"pick": range(30)}),
+    (6, "cancel_woken", {"ticks": range(5)}),
     (2, "change", {"client": _SIDE, "change": _CHANGES}),
     (2, "prioritize", {"client": _SIDE, "pick": _PICK, "urgency": _PICK, "tree": _SELDOM}),
     (2, "ping", {"client": _SIDE, "functional": _SIDE}),
@@ -771,7 +810,7 @@ ENDS: Final[list[tuple[int, str, dict[str, Sequence[Any]]]]] = [
 ]
 OPTIONS: Final[dict[str, Sequence[Any]]] = {
     "windows": [(a, b) for a in _WINDOWS for b in _WINDOWS],
-    "concurrency": (1, 3, 100, 100),
+    "concurrency": (1, 2, 5, 100),
     "grows": _SIDE,
     "serves": _SIDE,
 }
