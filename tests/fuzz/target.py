@@ -262,7 +262,10 @@ class Target:
         self.loop.call_soon(self._begin, how, protocol, transport, tasks)
         self.loop.run_forever()
         for at in range(0, len(octets), piece):
-            if transport.closed:
+            if not transport.reading:
+                self.loop.run_forever()
+            if transport.closed or not transport.reading:
+                # what comes after stays in the socket
                 break
             self._feed(protocol, octets[at : at + piece])
             (self.loop.tick if piece < 100 else self.loop.run_forever)()
