@@ -37,6 +37,8 @@ CROWD: Final = 600
 #: and RST_STREAM for a small DATA frame), and beside that, for what this side sends unasked.
 FACTOR, UNASKED = 4, 400_000
 
+# How far below the newest id a stream is known to have been reset: see ClosedStreams.KEPT.
+_REMEMBERED: Final = 2 * 2**16
 _PIECES: Final = (LONGEST, LONGEST, 1, 9, 10, 100, 1_000, 16_393)
 _CONFIG: Final = aioh2.Config(
     concurrency=20, initial_window_size=20_000, max_window_size=60_000, enable_connect_protocol=True
@@ -100,8 +102,8 @@ class _Transport(asyncio.Transport):
         ended = self.ended.get(stream_id)
         if kind in (DATA, HEADERS) and ended is not None:
             raise Broken(f"{what} after frame {ended} has ended the stream")
-        if kind == RST_STREAM and ended == RST_STREAM:
-            # a stream that the application has reset may be found broken, too
+        newest = self.protocol._conn.highest_inbound_stream_id
+        if kind == RST_STREAM and ended == RST_STREAM and newest - stream_id < _REMEMBERED:
             raise Broken(f"{what} after RST_STREAM")
         if kind in (HEADERS, CONTINUATION):
             self.block = 0 if flags & END_HEADERS else stream_id
