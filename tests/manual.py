@@ -32,6 +32,8 @@ class ManualLoop(asyncio.SelectorEventLoop):
         selector = _Idle()
         selector.loop = self
         super().__init__(selector)
+        # it would take a traceback of every callback, of which there are a great many here
+        self.set_debug(False)
 
     def time(self) -> float:
         return self.now

@@ -35,7 +35,7 @@ from .octets import (
     WINDOW_UPDATE,
 )
 
-_EXAMPLES: Final = int(os.environ.get("AIOH2_MODEL_EXAMPLES", 400))
+_EXAMPLES: Final = int(os.environ.get("AIOH2_MODEL_EXAMPLES", 250))
 _FIRST: Final = int(os.environ.get("AIOH2_MODEL_SEED", 0))
 MAX_CONCURRENT_STREAMS, INITIAL_WINDOW_SIZE = 3, 4
 #: Where bodies are cut from; no byte of it begins a body, so that it shows where one is cut short.
