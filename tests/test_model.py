@@ -35,7 +35,7 @@ from .octets import (
     WINDOW_UPDATE,
 )
 
-_EXAMPLES: Final = int(os.environ.get("AIOH2_MODEL_EXAMPLES", 250))
+_EXAMPLES: Final = int(os.environ.get("AIOH2_MODEL_EXAMPLES", 300))
 _FIRST: Final = int(os.environ.get("AIOH2_MODEL_SEED", 0))
 MAX_CONCURRENT_STREAMS, INITIAL_WINDOW_SIZE = 3, 4
 #: Where bodies are cut from; no byte of it begins a body, so that it shows where one is cut short.
@@ -782,7 +782,7 @@ _RECEIVED: Final = ("recv_response", "recv_informational", "recv_trailers")
 _READS: Final = (None, None, None, -1, 0, 1, 100, 5_000, 70_000)
 ACTIONS: Final[list[tuple[int, str, dict[str, Sequence[Any]]]]] = [
     (10, "request", {"ends": _SELDOM, "urgent": _SELDOM}),
-    (10, "accept", {}),
+    (16, "accept", {}),
     (12, "respond", {"pick": _PICK, "status": (103, 200, 200, 200), "ends": _SELDOM}),
     (20, "send", {"client": _SIDE, "pick": _PICK, "size": _SIZES, "ends": _SELDOM}),
     (4, "finish", {"client": _SIDE, "pick": _PICK, "trailers": _SIDE}),
