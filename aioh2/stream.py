@@ -17,7 +17,13 @@ from typing import Any, Final, Literal, Protocol, Self, TypeAlias
 from h2.errors import ErrorCodes
 
 from .body import Body
-from .exceptions import AIOH2Exception, SendException, StreamClosed, StreamReset
+from .exceptions import (
+    AIOH2Exception,
+    NotSupported,
+    SendException,
+    StreamClosed,
+    StreamReset,
+)
 from .flow import ReceiveWindow
 from .headers import Fields, HeaderInput, HeaderList, Kind, prepare
 from .scheduler import Priority
@@ -217,6 +223,7 @@ class H2Stream:
 
         Returns as soon as they are framed. Raises ``ValueError`` for headers that are malformed,
         :class:`StreamClosed` where the response has begun or ended already,
+        :class:`NotSupported` for a 1xx on a pushed stream,
         :class:`StreamReset` or :class:`ConnectionClosed` where the peer or the connection has
         ended the stream.
         """
@@ -229,6 +236,9 @@ class H2Stream:
         self._check_open()
         if self._started:
             raise StreamClosed(self.id, "its response has started already")
+        if status < 200 and self.id % 2 == 0:
+            # h2 knows no interim response on a promised stream, and would take it for closed
+            raise NotSupported("a pushed stream takes no interim response")
         self._owner.check_size(facts.size)
         if status >= 200:
             self._started = True

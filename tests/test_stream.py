@@ -1405,6 +1405,14 @@ class TestPush(StreamCase):
             with self.assertRaises(StreamClosed):
                 await self.now(call)
 
+    async def test_interim_response_on_a_stream_that_this_side_pushes(self) -> None:
+        _, stream = await self.server()
+        push = await self.now(stream.push(REQUEST))
+        with self.assertRaises(aioh2.NotSupported):
+            await self.now(push.start_response({":status": "103"}))
+        await self.now(push.start_response(RESPONSE, end_stream=True))
+        self.assertTrue(push.is_over)
+
     async def test_reading_from_a_stream_that_this_side_pushes(self) -> None:
         _, stream = await self.server()
         push = await self.now(stream.push(REQUEST))
