@@ -269,7 +269,12 @@ class Driver(asyncio.Protocol):
             self._settle()
 
     def eof_received(self) -> None:
-        """The peer has closed its side: the transport is closed, and everything ends."""
+        """The peer has closed its side: the transport is closed, and everything ends.
+
+        At the latest after ``close_timeout``, where what was written before is not taken.
+        """
+        if self._transport is not None:
+            self._bound_closing()
 
     def connection_lost(self, exc: Exception | None) -> None:
         """The transport is gone: everybody who waits is told."""
@@ -1070,14 +1075,20 @@ class Driver(asyncio.Protocol):
         """End everything, write what was framed, and close the transport."""
         self._flush()
         self._end(reason)
-        transport, loop = self._transport, self._loop
-        assert transport is not None
-        assert loop is not None
-        transport.close()
+        assert self._transport is not None
+        self._transport.close()
+        self._bound_closing()
+
+    def _bound_closing(self) -> None:
+        """Abort the transport where closing it takes longer than it may, from the first call on."""
+        if self._abort_timer is not None:
+            return
+        assert self._transport is not None
+        assert self._loop is not None
         deadline = self._now() + self.config.close_timeout
         if self._close_deadline is not None:
             deadline = min(deadline, self._close_deadline)
-        self._abort_timer = loop.call_at(deadline, transport.abort)
+        self._abort_timer = self._loop.call_at(deadline, self._transport.abort)
 
     def _abort(self, reason: AIOH2Exception) -> None:
         self._end(reason)
