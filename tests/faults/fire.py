@@ -93,7 +93,9 @@ class FaultCase(PeerCase):
         self, count: int, first: bytes = hostile.GREEDY, **how: Any
     ) -> list[socket.socket]:
         """Open so many connections, as ``connect`` does."""
-        return await self.make_all(count, lambda: [self.connect(first, **how) for _ in range(20)])
+        return await self.make_all(
+            count, lambda: [self.connect(first, **how) for _ in range(min(count, 20))]
+        )
 
     async def make_all(
         self, count: int, make: Callable[[], list[socket.socket]]

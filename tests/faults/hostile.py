@@ -11,7 +11,6 @@ import sys
 from collections.abc import Iterable
 from typing import Final
 
-from h2.errors import ErrorCodes
 from h2.settings import SettingCodes
 
 from .. import octets
@@ -111,11 +110,13 @@ def trickle(peers: Iterable[socket.socket], octet: bytes) -> None:
             peer.sendall(octet)
 
 
-def goaway_code(received: bytes) -> int | None:
-    """Return the code of the last GOAWAY; None where there is none."""
-    codes = [
-        int.from_bytes(payload[4:8], "big")
-        for kind, _, _, payload in octets.cut(received)
-        if kind == octets.GOAWAY
-    ]
-    return ErrorCodes(codes[-1]) if codes else None
+def goaways(received: bytes) -> list[tuple[int, int]]:
+    """Return last-stream-id and code of each GOAWAY; what comes last may be a part of a frame."""
+    found = []
+    at = 0
+    while at + 9 <= len(received):
+        end = at + 9 + int.from_bytes(received[at : at + 3], "big")
+        if received[at + 3] == octets.GOAWAY and end <= len(received):
+            found.append(struct.unpack_from(">LL", received, at + 9))
+        at = end
+    return found

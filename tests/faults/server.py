@@ -32,6 +32,8 @@ from ..soak.requests import resident_bytes
 
 _PIECE = bytes(256 * 1024)
 _RESPONSE = {":status": "200"}
+# Seconds in which tasks end that were cancelled.
+_TURN = 0.1
 
 
 # The streams of responses without end.
@@ -110,12 +112,18 @@ async def run(options: dict[str, Any], context: ssl.SSLContext | None) -> None:
         "mark": lambda: json.dumps(mark(server, errors)),
     }
 
+    def answer(question: str, number: str) -> None:
+        print(f"{number}: {answers[question]()}", flush=True)
+
     def asked() -> None:
         question, _, number = sys.stdin.readline().strip().partition(" ")
-        if question:
-            print(f"{number}: {answers[question]()}", flush=True)
-        else:
+        if not question:
             loop.remove_reader(sys.stdin)
+        elif question == "mark":
+            # who has just been told of an end has a turn first
+            loop.call_later(_TURN, answer, question, number)
+        else:
+            answer(question, number)
 
     loop.add_reader(sys.stdin, asked)
     print(f"listening on {server.sockets[0].getsockname()[1]}, process {os.getpid()}", flush=True)
