@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import ctypes
 import gc
 import json
 import logging
@@ -28,7 +27,7 @@ from h2.stream import H2Stream as ConnectionStream
 
 import aioh2
 
-from ..soak.requests import resident_bytes
+from ..soak.requests import give_back, resident_bytes
 
 _PIECE = bytes(256 * 1024)
 _RESPONSE = {":status": "200"}
@@ -77,10 +76,8 @@ def _timers() -> int:
 
 def mark(server: aioh2.Server, errors: Errors) -> dict[str, Any]:
     """Look at everything."""
-    # some of it is kept in cycles of asyncio's transports, and by the allocator
-    gc.collect()
-    if trim := getattr(ctypes.CDLL(None), "malloc_trim", None):
-        trim(0)
+    # some of it is kept in cycles of asyncio's transports
+    give_back()
     kinds = [type(thing) for thing in gc.get_objects()]
     return {
         "connections": len(server.connections),
