@@ -103,7 +103,7 @@ class TestTls(FaultCase):
 
     @within(30)
     async def test_eof_of_a_peer_that_does_not_read(self) -> None:
-        context = await self.start_tls(close_timeout=1)
+        context = await self.start_tls(close_timeout=1, write_timeout=2)
         endless = hostile.GREEDY + hostile.get("/endless")
         hostile.close(await self.connect_all(20, endless, context=context))
         await self.until_left(0)
@@ -112,7 +112,7 @@ class TestTls(FaultCase):
         await self.until_blocked(20)
         for peer in deaf:
             peer.shutdown(socket.SHUT_WR)
-        await self.until_left(0, seconds=4)
+        await self.until_left(0, seconds=5)
         hostile.close(deaf)
         self.check_left(before, await self.mark())
 
