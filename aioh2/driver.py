@@ -347,7 +347,12 @@ class Driver(asyncio.Protocol):
                 self._stop_lingering()
 
     def eof_received(self) -> bool:
-        """The peer has closed its side: what came before counts, then everything ends."""
+        """The peer has closed its side: what came before counts, then everything ends.
+
+        At the latest after ``close_timeout``, where what was written before is not taken.
+        """
+        if self._transport is not None:
+            self._bound_closing()
         # with TLS there is no way to stay half open
         plain = self.get_extra_info("ssl_object") is None
         self._ended_in_backlog = self._work_handle is not None and plain
@@ -1175,16 +1180,24 @@ class Driver(asyncio.Protocol):
         transport, loop = self._transport, self._loop
         assert transport is not None
         assert loop is not None
-        deadline = self._now() + self.config.close_timeout
-        if self._close_deadline is not None:
-            deadline = min(deadline, self._close_deadline)
+        deadline = self._bound_closing()
         if linger and not self._ended_in_backlog and _write_eof(transport):
             self._lingering = self.LINGER_BYTES
             end = min(deadline, self._now() + self.LINGER_SECONDS)
             self._linger_timer = loop.call_at(end, self._stop_lingering)
         else:
             transport.close()
-        self._abort_timer = loop.call_at(deadline, transport.abort)
+
+    def _bound_closing(self) -> float:
+        """Return when the transport is aborted: closing it takes no longer, from the first call."""
+        if self._abort_timer is None:
+            assert self._transport is not None
+            assert self._loop is not None
+            deadline = self._now() + self.config.close_timeout
+            if self._close_deadline is not None:
+                deadline = min(deadline, self._close_deadline)
+            self._abort_timer = self._loop.call_at(deadline, self._transport.abort)
+        return self._abort_timer.when()
 
     def _stop_lingering(self) -> None:
         self._lingering = 0

@@ -1153,10 +1153,51 @@ class TestHangingClose(Timed):
         await self.after(3.1)
         self.assertTrue(peer.transport.aborted)
 
+    async def test_eof(self) -> None:
+        # the peer has closed its side, and does not read what was written before
+        peer = await self.hanging(close_timeout=3)
+        peer.eof()
+        await settle()
+        self.assertTrue(peer.transport.closed)
+        await self.after(2.9)
+        self.assertFalse(peer.transport.aborted)
+        await self.after(0.2)
+        self.assertTrue(peer.transport.aborted)
+
+    async def test_eof_while_closing(self) -> None:
+        peer = await self.hanging(close_timeout=3)
+        peer.protocol.close_connection()
+        await self.after(2)
+        peer.eof()
+        await self.after(1.1)
+        self.assertTrue(peer.transport.aborted)
+
+    async def test_close_after_eof(self) -> None:
+        peer = await self.hanging(close_timeout=3)
+        peer.eof()
+        await self.after(2)
+        peer.protocol.close_connection()
+        await self.after(1.1)
+        self.assertTrue(peer.transport.aborted)
+
+    async def test_eof_while_shutting_down(self) -> None:
+        peer = await self.hanging(close_timeout=3)
+        peer.request(1)
+        await self.waiting(peer.protocol.shutdown(60))
+        peer.eof()
+        await self.after(3.1)
+        self.assertTrue(peer.transport.aborted)
+
     async def test_no_timer_is_left(self) -> None:
         peer = await Peer.of_server(close_timeout=3, keepalive_interval=5)
         peer.protocol.close_connection()
         await self.soon(peer.protocol.wait_closed())
+        await self.after(60)
+        self.assertFalse(peer.transport.aborted)
+
+    async def test_no_timer_is_left_after_eof(self) -> None:
+        peer = await Peer.of_server(close_timeout=3)
+        peer.eof()
         await self.after(60)
         self.assertFalse(peer.transport.aborted)
 

@@ -210,6 +210,11 @@ class Peer:
     def ack_ping(self, frame: PingFrame) -> None:
         self.send(PingFrame(0, frame.opaque_data, flags=["ACK"]))
 
+    def eof(self) -> None:
+        """Close the peer's side, as asyncio tells a protocol of it."""
+        if not self.protocol.eof_received():
+            self.transport.close()
+
     def lose(self, error: Exception | None = None) -> None:
         """Lose the connection."""
         self.transport.lose(error)

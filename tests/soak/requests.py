@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import ctypes
 import gc
 import os
 import pathlib
@@ -213,6 +214,14 @@ def resident_bytes() -> int:
     """Return the memory of the process, as the kernel counts it."""
     pages = int(pathlib.Path("/proc/self/statm").read_text().split()[1])
     return pages * os.sysconf("SC_PAGE_SIZE")
+
+
+def give_back() -> None:
+    """Collect what is garbage, and have the allocator give its pages back, where it can."""
+    gc.collect()
+    # of glibc
+    if trim := getattr(ctypes.CDLL(None), "malloc_trim", None):
+        trim(0)
 
 
 def containers(
