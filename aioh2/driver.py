@@ -156,6 +156,8 @@ class Driver(asyncio.Protocol):
         self._transport: asyncio.Transport | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
         self._flush_handle: asyncio.Handle | None = None
+        # What came before connection_made.
+        self._early = b""
         # Signs of life, from connection_made on.
         self._pings: Pings | None = None
         # What may not take too long.
@@ -243,10 +245,17 @@ class Driver(asyncio.Protocol):
         self._flush()
         if self._callback is not None:
             self._handler.call(self._callback, self)
+        if self._early:
+            early, self._early = self._early, b""
+            self.data_received(early)
 
     def data_received(self, data: bytes) -> None:
         """Take bytes; nothing in them makes an exception leave from here."""
-        if self._over or self._pings is None:
+        if self._over:
+            return
+        if self._pings is None:
+            # start_tls() hands on what comes before its caller can give its transport to us
+            self._early += data
             return
         self._pings.received()
         self._bytes_received += len(data)

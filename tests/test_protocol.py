@@ -306,7 +306,16 @@ class TestGreeting(Timed):
         with self.assertRaises(aioh2.ConnectionClosed):
             protocol.update_settings({})
         self.assertEqual((protocol.available_slots, protocol.rtt), (0, None))
-        protocol.data_received(b"too early")
+
+    async def test_what_comes_before_the_connection(self) -> None:
+        """As from start_tls(), which returns a little later than it begins to hand on."""
+        protocol = aioh2.H2Protocol(False)
+        peer = Peer(protocol)
+        peer.send_bytes(PREFACE)
+        peer.send(SettingsFrame(settings={}))
+        peer.request(1)
+        protocol.connection_made(peer.transport)
+        self.assertEqual((await protocol.recv_request())[0], 1)
 
 
 class TestOrigin(Timed):
