@@ -46,6 +46,7 @@ from .scheduler import Priority, TreeScheduler, UrgencyScheduler
 from .sender import Sender
 from .slots import Slots
 from .stream import BlockedOn, H2Stream
+from .tunnel import ReaderWriter, open_streams
 from .watchdog import Watchdog
 
 __all__ = ["Drained", "Driver"]
@@ -645,6 +646,10 @@ class Driver(asyncio.Protocol):
     def blocked_on(self, stream_id: int) -> BlockedOn | None:
         """Why queued data waits."""
         return self._sender.blocked_on(stream_id)
+
+    def open_streams(self, stream: H2Stream) -> ReaderWriter:
+        """Return asyncio streams over the bytes of a stream."""
+        return open_streams(stream)
 
     async def promise(self, stream_id: int, headers: HeaderInput) -> H2Stream:
         """Promise a push on a stream of the client's."""
