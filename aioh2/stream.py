@@ -433,10 +433,10 @@ class H2Stream:
           goes on.
         - ``close`` sends what was written, and END_STREAM. The peer has ``close_timeout`` to end
           its side; then, or when bytes come or have come that nobody reads, the stream is reset
-          with CANCEL. ``wait_closed`` returns when END_STREAM is framed.
-          ``writer.transport.abort()`` resets at once: with CONNECT_ERROR on the server's side of
-          a plain CONNECT, else with CANCEL. Leaving ``async with stream`` still ends the stream
-          at once.
+          with CANCEL, or with NO_ERROR on a server where it is no CONNECT. ``wait_closed``
+          returns when END_STREAM is framed. ``writer.transport.abort()`` resets at once: with
+          CONNECT_ERROR on the server's side of a plain CONNECT, else with CANCEL. Leaving
+          ``async with stream``, or a handler of ``serve``, ends the stream as ever.
         - A reset stream or lost connection raises, without what was not read by then, a
           :class:`StreamReset` or :class:`ConnectionClosed` that is a ``ConnectionResetError``,
           too. What came before the peer's END_STREAM stays readable.

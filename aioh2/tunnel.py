@@ -305,7 +305,8 @@ class Tunnel(asyncio.Transport):
         """Read nothing more; end this side, with END_STREAM, when all that was written is out.
 
         Then the peer has ``close_timeout`` to end its own. Where that runs out, or where bytes
-        come that nobody reads, or have come, the stream is reset with CANCEL.
+        come that nobody reads, or have come, the stream is reset with CANCEL; on a server with
+        NO_ERROR where it is no CONNECT.
         """
         if self._closing:
             return
@@ -322,9 +323,9 @@ class Tunnel(asyncio.Transport):
         if stream.is_over:
             return
         if stream.unread:
-            stream.reset(ErrorCodes.CANCEL)
+            self._stop()
             return
-        self._timer = self._loop.call_later(stream.protocol.config.close_timeout, stream.reset)
+        self._timer = self._loop.call_later(stream.protocol.config.close_timeout, self._stop)
         self._watch()
 
     def _wait_for_end(self, timer: asyncio.TimerHandle) -> None:
@@ -332,11 +333,15 @@ class Tunnel(asyncio.Transport):
         if stream.is_over:
             timer.cancel()
         elif stream.unread:
-            # nobody reads them
             timer.cancel()
-            stream.reset(ErrorCodes.CANCEL)
+            self._stop()
         else:
             self._watch()
+
+    def _stop(self) -> None:
+        """The peer goes on, and nobody reads it: NO_ERROR for an upload (RFC 9113 section 8.1)."""
+        if self._is_connect() or not self._stream.stop_upload():
+            self._stream.reset(ErrorCodes.CANCEL)
 
     def abort(self) -> None:
         """Reset the stream at once, with CANCEL; what waits is dropped.
@@ -349,18 +354,15 @@ class Tunnel(asyncio.Transport):
     # What asyncio's TLS calls where it has failed.
     def _force_close(self, exc: BaseException | None) -> None:
         self._lose(exc)
-        self._stream.reset(self._abort_code())
+        broken = self._is_connect(plain=True) and not self._stream.protocol.client_side
+        self._stream.reset(ErrorCodes.CONNECT_ERROR if broken else ErrorCodes.CANCEL)
 
-    def _abort_code(self) -> ErrorCodes:
-        fields = [
-            field if isinstance(field, bytes) else field.encode("latin-1", "replace")
-            for name_and_value in self._stream.request_headers
-            for field in name_and_value
-        ]
-        is_connect = b"CONNECT" in fields[1::2] and b":protocol" not in fields[::2]
-        if self._stream.protocol.client_side or not is_connect:
-            return ErrorCodes.CANCEL
-        return ErrorCodes.CONNECT_ERROR
+    def _is_connect(self, *, plain: bool = False) -> bool:
+        """Whether the request is a CONNECT; ``plain``: and not an extended one."""
+        fields: dict[Any, Any] = dict(self._stream.request_headers)
+        method = fields.get(":method", fields.get(b":method"))
+        extended = ":protocol" in fields or b":protocol" in fields
+        return method in ("CONNECT", b"CONNECT") and not (plain and extended)
 
     def _lose(self, error: BaseException | None) -> None:
         """Nothing goes in or out any more: tell the protocol, once."""

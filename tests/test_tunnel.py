@@ -410,13 +410,28 @@ class TestEnds(TunnelCase):
         self.assertTrue(stream.is_over)
 
     async def test_close_while_the_peer_goes_on(self) -> None:
-        peer, stream = await self.server()
-        _, writer = self.on(stream)
-        writer.close()
-        await writer.wait_closed()
-        self.assertEqual(await self.wire(peer), [None])
-        peer.data(1, b"what nobody reads")
-        self.assertEqual(await self.wire(peer), [ErrorCodes.CANCEL])
+        for end, request, code in [
+            (self.client, CONNECT, ErrorCodes.CANCEL),
+            (self.client, POST, ErrorCodes.CANCEL),
+            (self.server, CONNECT, ErrorCodes.CANCEL),
+            (self.server, EXTENDED, ErrorCodes.CANCEL),
+            # RFC 9113 section 8.1: the upload is not wanted, the response counts
+            (self.server, POST, ErrorCodes.NO_ERROR),
+        ]:
+            for early in (False, True):
+                options = {"enable_connect_protocol": True} if request is EXTENDED else {}
+                peer, stream = await end(request=request, **options)
+                _, writer = self.on(stream)
+                if early:
+                    peer.data(1, b"what nobody reads")
+                writer.close()
+                await writer.wait_closed()
+                if not early:
+                    self.assertEqual(await self.wire(peer), [None])
+                    peer.data(1, b"what nobody reads")
+                    self.assertEqual(await self.wire(peer), [code])
+                else:
+                    self.assertEqual(await self.wire(peer), [None, code])
 
     async def test_close_and_the_peer_ends(self) -> None:
         peer, stream = await self.server()
