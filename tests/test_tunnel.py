@@ -371,6 +371,7 @@ class TestEnds(TunnelCase):
         writer.write(b"bye")
         writer.close()
         writer.close()
+        writer.write(b"dropped")
         self.assertTrue(writer.is_closing())
         self.assertFalse(writer.transport.is_reading())
         await writer.wait_closed()
@@ -432,6 +433,16 @@ class TestEnds(TunnelCase):
                     self.assertEqual(await self.wire(peer), [code])
                 else:
                     self.assertEqual(await self.wire(peer), [None, code])
+
+    async def test_close_while_paused(self) -> None:
+        peer, stream = await self.server()
+        _, writer = self.on(stream)
+        writer.transport.pause_reading()
+        await settle()
+        writer.close()
+        await writer.wait_closed()
+        peer.data(1, b"what nobody reads")
+        self.assertEqual(await self.wire(peer), [None, ErrorCodes.CANCEL])
 
     async def test_close_and_the_peer_ends(self) -> None:
         peer, stream = await self.server()
