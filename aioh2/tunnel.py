@@ -103,7 +103,7 @@ class Tunnel(asyncio.Transport):
         # Whether it was told to wait.
         self._writing_paused = False
         # Whether END_STREAM was written, and what that waits for.
-        self._eof_written = False
+        self._eof_written = stream.has_ended
         self._last: asyncio.Future[None] | None = None
 
         # Whether nothing is to be read or written any more.

@@ -605,6 +605,20 @@ class TestEnds(TunnelCase):
             await writer.wait_closed()
         self.assertEqual(caught.exception.initiator, "local")
 
+    async def test_a_side_that_had_ended(self) -> None:
+        peer = await Peer.of_client()
+        stream = await peer.protocol.open_stream({}, end_stream=True)
+        peer.respond(1)
+        await peer.frames()
+        reader, writer = self.on(stream)
+        with self.assertRaises(aioh2.StreamClosed):
+            writer.write(b"x")
+        peer.data(1, b"all", end=True)
+        self.assertEqual(await reader.read(), b"all")
+        writer.close()
+        await writer.wait_closed()
+        self.assertEqual(await self.wire(peer), [])
+
     async def test_graceful_shutdown(self) -> None:
         near, far = await self.streams()
         (_, writer), (far_reader, far_writer) = self.on(near), self.on(far)
