@@ -7,6 +7,7 @@ from h2.settings import SettingCodes
 
 from .client import open_connection, open_unix_connection
 from .config import Config
+from .connection import OriginsReceived
 from .exceptions import (
     AIOH2Exception,
     ConnectionClosed,
@@ -36,6 +37,7 @@ __all__ = [
     "HeaderInput",
     "HeaderList",
     "NotSupported",
+    "OriginsReceived",
     "Priority",
     "SendException",
     "Server",

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import dataclasses
 import inspect
+import re
 import sys
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping
@@ -67,9 +68,11 @@ __all__ = [
     "NO_RFC7540_PRIORITIES",
     "Connection",
     "Fast",
+    "OriginsReceived",
     "PrefaceError",
     "PriorityUpdateReceived",
     "StreamFailed",
+    "as_origin",
 ]
 
 _Handled = tuple[list[Frame], list[Event]]
@@ -84,6 +87,12 @@ _PRIORITY_UPDATE: Final = 0x10
 _NO_PRIORITY: Final = (None, None, None)
 _SENT_END: Final = StreamClosedBy.SEND_END_STREAM
 _RECEIVED_END: Final = StreamClosedBy.RECV_END_STREAM
+# RFC 8336 section 2.1
+_ORIGIN: Final = 0x0C
+# Flags with which an ORIGIN frame means something else (RFC 8336 section 2.2).
+_CRITICAL_FLAGS: Final = 0x0F
+# An origin's ASCII serialization (RFC 6454 section 6.2).
+_is_origin: Final = re.compile(rb"[a-z][a-z0-9+.-]*://[!$-.0->A-\[\]-~]+").fullmatch
 
 
 @dataclasses.dataclass(kw_only=True)
@@ -92,6 +101,28 @@ class PriorityUpdateReceived(Event):
 
     stream_id: int
     field: bytes
+
+
+@dataclasses.dataclass(kw_only=True)
+class OriginsReceived(Event):
+    """h2's event, as it would be, for an ORIGIN frame at a client (RFC 8336).
+
+    What it names is added to the connection's Origin Set (section 2.3), of which aioh2 keeps
+    none. It counts on connections with TLS only, and not through a proxy (section 2.2); the
+    server's certificate has to be good for an origin all the same.
+    """
+
+    origins: list[bytes]
+
+
+def as_origin(value: str | bytes) -> bytes:
+    """Return an origin, such as ``https://a.test:8443``; ``ValueError`` for anything else."""
+    if not isinstance(value, (str, bytes)):
+        raise TypeError(f"an origin must be str or bytes, not {value!r}")
+    origin = value if isinstance(value, bytes) else value.encode("utf-8", "surrogateescape")
+    if not _is_origin(origin):
+        raise ValueError(f"{value!r} is not an origin, such as 'https://a.test:8443'")
+    return origin
 
 
 class Fast(NamedTuple):
@@ -730,6 +761,8 @@ class Connection(H2Connection):
         return handled
 
     def _receive_unknown_frame(self, frame: ExtensionFrame) -> _Handled:
+        if frame.type == _ORIGIN and self._client:
+            return [], self._receive_origins(frame)
         if frame.type != _PRIORITY_UPDATE:
             handled: _Handled = super()._receive_unknown_frame(frame)
             return handled
@@ -744,6 +777,32 @@ class Connection(H2Connection):
         if not self._is_idle(stream_id) and not self.is_alive(stream_id):
             return [], []
         return [], [PriorityUpdateReceived(stream_id=stream_id, field=frame.body[4:])]
+
+    def _receive_origins(self, frame: ExtensionFrame) -> list[Event]:
+        """Take an ORIGIN frame; what cannot be understood is ignored (RFC 8336 section 2.2)."""
+        if frame.stream_id or frame.flag_byte & _CRITICAL_FLAGS:
+            return []
+        origins, left = [], frame.body
+        while left:
+            end = 2 + int.from_bytes(left[:2])
+            if len(left) < end:
+                return []
+            origins.append(left[2:end])
+            left = left[end:]
+        return [OriginsReceived(origins=[origin for origin in origins if _is_origin(origin)])]
+
+    def send_origins(self, origins: Iterable[bytes]) -> None:
+        """Queue ORIGIN frames, as many as it takes: each adds to those before (RFC 8336)."""
+        bodies = [b""]
+        for origin in origins:
+            entry = len(origin).to_bytes(2, "big") + origin
+            if len(bodies[-1]) + len(entry) > self.max_outbound_frame_size:
+                bodies.append(b"")
+            bodies[-1] += entry
+        for body in bodies:
+            frame = ExtensionFrame(_ORIGIN, 0)
+            frame.parse_body(memoryview(body))
+            self._prepare_for_sending([frame])
 
     def update_priority(self, stream_id: int, field: bytes) -> None:
         """Queue a PRIORITY_UPDATE (RFC 9218 section 7.1)."""

@@ -47,6 +47,7 @@ from .scheduler import Priority, TreeScheduler, UrgencyScheduler
 from .sender import Sender
 from .slots import Slots
 from .stream import BlockedOn, H2Stream
+from .tunnel import ReaderWriter, open_streams
 from .watchdog import Watchdog
 
 __all__ = ["Drained", "Driver"]
@@ -176,6 +177,8 @@ class Driver(asyncio.Protocol):
         # Whether the transport is to read, and bytes that wait for a peer that does not.
         self._reading = True
         self._unread = 0
+        # What came before connection_made.
+        self._early = b""
         # Signs of life, from connection_made on.
         self._pings: Pings | None = None
         # What may not take too long.
@@ -266,11 +269,18 @@ class Driver(asyncio.Protocol):
         self._flush()
         if self._callback is not None:
             self._handler.call(self._callback, self)
+        if self._early:
+            early, self._early = self._early, b""
+            self.data_received(early)
 
     def data_received(self, data: bytes) -> None:
         """Take bytes; nothing in them makes an exception leave from here."""
-        if self._over or self._pings is None:
+        if self._over:
             self._drop(len(data))
+            return
+        if self._pings is None:
+            # start_tls() hands on what comes before its caller can give its transport to us
+            self._early += data
             return
         self._conn.guards.now = self._pings.received()
         self._bytes_received += len(data)
@@ -729,6 +739,10 @@ class Driver(asyncio.Protocol):
     def blocked_on(self, stream_id: int) -> BlockedOn | None:
         """Why queued data waits."""
         return self._sender.blocked_on(stream_id)
+
+    def open_streams(self, stream: H2Stream) -> ReaderWriter:
+        """Return asyncio streams over the bytes of a stream."""
+        return open_streams(stream)
 
     async def promise(self, stream_id: int, headers: HeaderInput) -> H2Stream:
         """Promise a push on a stream of the client's."""

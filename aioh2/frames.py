@@ -223,8 +223,8 @@ class FrameBuffer:
                     raise self._too_large()
                 self.units += 1
                 return kind, bool(flags & _END_STREAM), stream_id, data[body:end]
-            if kind == AltSvcFrame.type and self._server:
-                # for clients only: whatever is in it is ignored (RFC 7838 section 4)
+            if kind == AltSvcFrame.type and (self._server or not _holds_origin(data[body:end])):
+                # for clients only, and what cannot be read is ignored (RFC 7838 section 4)
                 continue
             frame = self._join(_parse(data[start:end], length, kind, flags, stream_id))
             if frame is not None:
@@ -309,6 +309,11 @@ class FrameBuffer:
         first.flags.add("END_HEADERS")
         block.clear()
         return first
+
+
+def _holds_origin(payload: bytes) -> bool:
+    """Whether an ALTSVC frame has its Origin-Len, and as much as that says (RFC 7838 section 4)."""
+    return len(payload) >= 2 + int.from_bytes(payload[:2])
 
 
 def _parse(raw: bytes, length: int, kind: int, flags: int, stream_id: int) -> Frame:

@@ -8,15 +8,17 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 import operator
-from collections.abc import Callable, Coroutine, Generator, Mapping
+import re
+from collections.abc import Callable, Coroutine, Generator, Iterable, Mapping
 from types import MappingProxyType, TracebackType
 from typing import Any, Self, TypeAlias, cast
 
 from h2.errors import ErrorCodes
 from h2.settings import SettingCodes, Settings
 
+from .connection import as_origin
 from .driver import Drained, Driver, Tally
-from .exceptions import AIOH2Exception
+from .exceptions import AIOH2Exception, NotSupported, StreamClosed
 from .handlers import StreamHandler, current_stream
 from .headers import HeaderInput, HeaderList
 from .pings import Pings
@@ -29,6 +31,8 @@ __all__ = ["Drained", "H2Protocol", "Stats"]
 ConnectedCallback: TypeAlias = Callable[
     ["H2Protocol"], Coroutine[Any, Any, Any] | asyncio.Future[Any] | None
 ]
+# Characters that the Alt-Svc field may have (RFC 7838 section 3).
+_is_field_value = re.compile(rb"[\t -~]+").fullmatch
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -300,6 +304,71 @@ class H2Protocol(Driver):
         self._conn.update_settings(dict(settings))
         self._watchdog.settings_sent()
         self._flush_soon()
+
+    def advertise_alternative_service(
+        self,
+        field_value: str | bytes,
+        *,
+        origin: str | bytes | None = None,
+        stream_id: int | None = None,
+    ) -> None:
+        """Tell a client where else an origin is served, with ALTSVC (RFC 7838 section 4).
+
+        ``field_value`` is as of the Alt-Svc field: ``'h2="b.test:443"; ma=60'``, or ``clear``.
+        Exactly one of these says for which origin: ``origin``, such as ``https://a.test``, or
+        ``stream_id``, of a request whose response has not started. A client gets h2's
+        ``AlternativeServiceAvailable`` in :meth:`event_received`.
+
+        Raises ``ValueError`` for anything else in these, and for more than fits into a frame of
+        the peer's; :class:`NotSupported` on a client; :class:`StreamClosed` for a response that
+        has started; and why the stream or connection has ended when it has.
+        """
+        if (origin is None) is (stream_id is None):
+            raise ValueError("exactly one of origin and stream_id has to be given")
+        if not isinstance(field_value, (str, bytes)):
+            raise TypeError(f"field_value must be str or bytes, not {field_value!r}")
+        value = field_value if isinstance(field_value, bytes) else field_value.encode()
+        if not _is_field_value(value):
+            raise ValueError(f"field_value cannot be {field_value!r}")
+        of = b"" if origin is None else as_origin(origin)
+        self._check_serves()
+        if 2 + len(of) + len(value) > self._conn.max_outbound_frame_size:
+            raise ValueError("origin and field_value do not fit into a frame")
+        if stream_id is not None:
+            self._check_unanswered(self.stream(stream_id))
+        self._conn.advertise_alternative_service(value, of or None, stream_id)
+        self._flush_soon()
+
+    def send_origins(self, origins: Iterable[str | bytes]) -> None:
+        """Tell a client for which origins it may use this connection, with ORIGIN (RFC 8336).
+
+        Each is such as ``https://a.test``; those of later calls are added. None at all: for that
+        of the connection only. A client gets an :class:`OriginsReceived` in
+        :meth:`event_received`; it has to ignore it on a connection without TLS (section 2.2).
+
+        Raises ``ValueError`` for what is no origin, or does not fit into a frame;
+        :class:`NotSupported` on a client; and why the connection ended when it has.
+        """
+        if isinstance(origins, (str, bytes)):
+            raise TypeError(f"origins must be several, not {origins!r}")
+        checked = [as_origin(origin) for origin in origins]
+        self._check_serves()
+        for origin in checked:
+            if len(origin) > min(self._conn.max_outbound_frame_size - 2, 2**16 - 1):
+                raise ValueError(f"an origin of {len(origin)} bytes does not fit into a frame")
+        self._conn.send_origins(checked)
+        self._flush_soon()
+
+    def _check_serves(self) -> None:
+        if self.client_side:
+            raise NotSupported("only a server says what it, or another, serves")
+        self._check_usable()
+
+    def _check_unanswered(self, stream: H2Stream) -> None:
+        if stream.failure is not None:
+            raise stream.failure.fresh()
+        if stream.has_started:
+            raise StreamClosed(stream.id, "its response has started already")
 
     async def shutdown(self, grace: float | None = None) -> Drained:
         """Close gracefully; return what became of the streams in flight (RFC 9113 section 6.8).

@@ -92,6 +92,9 @@ class Owner(Protocol):
     async def promise(self, stream_id: int, headers: HeaderInput) -> H2Stream:
         """Promise a push."""
 
+    def open_streams(self, stream: H2Stream) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+        """Return asyncio streams over the bytes of a stream."""
+
 
 def _flat(view: memoryview) -> memoryview:
     """Return ``view`` as single bytes, one after another."""
@@ -134,6 +137,7 @@ class H2Stream:
         "_response",
         "_started",
         "_trailers",
+        "_tunnelled",
         "_turns",
         "_waiters",
         "_window_size",
@@ -186,6 +190,8 @@ class H2Stream:
         self.failure: AIOH2Exception | None = None
         # Whether that was the application of this side.
         self._abandoned = False
+        # Whether its bytes belong to asyncio streams.
+        self._tunnelled = False
 
         # Who waits for what, made when somebody does.
         self._waiters: list[tuple[_Wait, asyncio.Future[None]]] | None = None
@@ -337,9 +343,7 @@ class H2Stream:
         ended already, :class:`StreamReset` or :class:`ConnectionClosed` where the peer or the
         connection has ended the stream.
         """
-        self._check_ending()
-        self._local_ended = True
-        await self._until_sent(self._owner.send_last(self.id, ()), True)
+        await self._until_sent(self.begin_ending(), True)
 
     def reset(self, error_code: int = ErrorCodes.CANCEL) -> None:
         """End the stream at once with RST_STREAM (RFC 9113 section 6.4), if it is not over.
@@ -430,6 +434,76 @@ class H2Stream:
         if not self.stop_upload():
             self.reset(ErrorCodes.CANCEL)
 
+    def as_reader_writer(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+        """Return asyncio streams over the stream's bytes, once: from now on, use only these.
+
+        For tunnels (RFC 9113 section 8.5, RFC 8441): call it when the response's headers have
+        come, or on a server are out. It does not look at the status: a CONNECT that was refused
+        is no tunnel. Both are as of ``asyncio.open_connection``, with these meanings:
+
+        - ``drain`` waits for the stream's and the connection's flow control, and for the
+          transport; bytes that nobody reads hold the stream's window. ``body_timeout`` does not
+          count here.
+        - END_STREAM is the end of file, in both directions; ``write_eof`` sends it, and reading
+          goes on.
+        - ``close`` sends what was written, and END_STREAM. The peer has ``close_timeout`` to end
+          its side; then, or when bytes come or have come that nobody reads, the stream is reset
+          with CANCEL, or with NO_ERROR on a server where it is no CONNECT. ``wait_closed``
+          returns when END_STREAM is framed. ``writer.transport.abort()`` resets at once: with
+          CONNECT_ERROR on the server's side of a plain CONNECT, else with CANCEL. Leaving
+          ``async with stream``, or a handler of ``serve``, ends the stream as ever.
+        - A reset stream or lost connection raises, without what was not read by then, a
+          :class:`StreamReset` or :class:`ConnectionClosed` that is a ``ConnectionResetError``,
+          too. What came before the peer's END_STREAM stays readable.
+        - ``get_extra_info("stream")`` is this stream; other names are asked of the connection.
+        - ``await writer.start_tls(context)`` starts TLS in the tunnel, as its server on a server.
+          Any other protocol can take the streams' place: ``transport = writer.transport``,
+          ``transport.set_protocol(protocol)``, ``protocol.connection_made(transport)``, with no
+          await before.
+
+        It raises :class:`StreamClosed` where that was done before, where the response has not
+        begun or come, and where this side has reset the stream; :class:`StreamReset` or
+        :class:`ConnectionClosed` where the peer or the connection has ended it.
+        """
+        self._check_alive()
+        if self._owner.client_side and self._response is None:
+            raise StreamClosed(self.id, "its response has not come; recv_response comes first")
+        self._check_started()
+        if self._tunnelled:
+            raise StreamClosed(self.id, "its bytes have a reader and a writer already")
+        self._tunnelled = True
+        return self._owner.open_streams(self)
+
+    # --- for tunnels -------------------------------------------------------------------
+
+    def begin_sending(self, data: memoryview) -> asyncio.Future[None] | None:
+        """As :meth:`send_data`, without waiting: return what to wait for, None: nothing."""
+        self._check_sending(data)
+        return self._owner.send_body(self.id, data, False)
+
+    def begin_ending(self) -> asyncio.Future[None] | None:
+        """As :meth:`end`, without waiting."""
+        self._check_ending()
+        self._local_ended = True
+        return self._owner.send_last(self.id, ())
+
+    def until_more(self) -> asyncio.Future[None]:
+        """Return what is done when bytes come, the end, or what ends the stream otherwise."""
+        future = asyncio.get_running_loop().create_future()
+        self._expect_body().window.starved = True
+        self._add_waiter((_Wait.BODY, future))
+        return future
+
+    def take_chunk(self) -> bytes:
+        """Take what is left of the oldest DATA frame; ``b""`` where there is none."""
+        body = self._body
+        if body is None or not body.buffered:
+            return b""
+        chunk, credit = body.take_chunk()
+        if credit:
+            self._credit(credit)
+        return chunk
+
     # --- for the protocol --------------------------------------------------------------
 
     @property
@@ -448,6 +522,11 @@ class H2Stream:
     def has_ended(self) -> bool:
         """Whether the end of this side was accepted."""
         return self._local_ended
+
+    @property
+    def has_peer_ended(self) -> bool:
+        """Whether the peer has ended its side cleanly."""
+        return self._remote_ended
 
     @property
     def is_complete(self) -> bool:
@@ -542,19 +621,26 @@ class H2Stream:
         if not self._owner.client_side:
             raise StreamClosed(self.id, "it carries a request of the peer; no response comes")
 
-    def _check_open(self) -> None:
-        """Raise what keeps this side from sending headers."""
+    def _check_alive(self) -> None:
+        """Raise what has ended the stream early."""
         if self._abandoned:
             raise StreamClosed(self.id, "this side has reset it")
         if self.failure is not None:
             raise self.failure.fresh()
+
+    def _check_open(self) -> None:
+        """Raise what keeps this side from sending headers."""
+        self._check_alive()
         if self._local_ended:
             raise StreamClosed(self.id, "this side has ended it already")
 
-    def _check_ending(self) -> None:
-        self._check_open()
+    def _check_started(self) -> None:
         if not self._started:
             raise StreamClosed(self.id, "its response has not started; start_response comes first")
+
+    def _check_ending(self) -> None:
+        self._check_open()
+        self._check_started()
 
     def _check_sending(self, data: memoryview) -> None:
         if self.failure is None and self._started and not self._local_ended:
@@ -646,13 +732,7 @@ class H2Stream:
                 await self._wait_for(1, partial=True)
             finally:
                 self._end_read()
-            body = self._body
-        if body is None or not body.buffered:
-            return b""
-        chunk, credit = body.take_chunk()
-        if credit:
-            self._credit(credit)
-        return chunk
+        return self.take_chunk()
 
     async def _wait_for(self, wanted: int, *, partial: bool) -> None:
         """Wait for ``wanted`` bytes, or the end; ``partial``: or what came before a failure."""

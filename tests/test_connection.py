@@ -1100,6 +1100,139 @@ class TestOtherFrames(ConnectionCase):
         made.receive(headers(1))
         made.push_stream(1, 2, REQUEST)
 
+    def test_altsvc_of_a_stream(self) -> None:
+        """RFC 7838 section 4: its origin is that of the request, until the response is there."""
+        frame = raw(ALTSVC, 0, 1, b"\x00\x00h2=':1'")
+        made = self.client(POST)
+        (event,) = made.receive(frame)
+        assert isinstance(event, events.AlternativeServiceAvailable)
+        self.assertEqual((event.origin, event.field_value), (b"a.test", b"h2=':1'"))
+        made.receive(headers(1, RESPONSE, END_HEADERS))
+        self.assert_ignored(made, frame)
+
+    def test_altsvc_that_is_ignored(self) -> None:
+        """The same section: it costs a client neither the connection nor anything else."""
+        for stream_id, payload in (
+            (0, b"\x00\x00h2=':1'"),
+            (1, b"\x00\x01ah2=':1'"),
+            (3, b"\x00\x00h2=':1'"),
+            (2, b"\x00\x00h2=':1'"),
+            (0, b""),
+            (1, b"\x00"),
+            (0, b"\x00\x09short"),
+        ):
+            with self.subTest(stream_id=stream_id, payload=payload):
+                made = self.client(POST)
+                self.assert_ignored(made, raw(ALTSVC, 0, stream_id, payload))
+                self.assertEqual(
+                    kinds(made.receive(headers(1, RESPONSE))), ["ResponseReceived", "StreamEnded"]
+                )
+
+    def test_altsvc_sent(self) -> None:
+        made = self.server()
+        made.advertise_alternative_service(b"h2=':1'", origin=b"https://a.test")
+        made.receive(headers(1))
+        made.advertise_alternative_service(b"clear", stream_id=1)
+        expected = [
+            (ALTSVC, 0, 0, b"\x00\x0ehttps://a.testh2=':1'"),
+            (ALTSVC, 0, 1, b"\x00\x00clear"),
+        ]
+        self.assertEqual(self.written(made), expected)
+
+
+ORIGIN: Final = 0x0C
+
+
+class TestOrigins(ConnectionCase):
+    """RFC 8336 section 2."""
+
+    def entries(self, *origins: bytes) -> bytes:
+        return b"".join(len(origin).to_bytes(2, "big") + origin for origin in origins)
+
+    def test_event(self) -> None:
+        several = (b"https://a.test", b"https://b.test:8443", b"http://[::1]:80")
+        for origins in ((), several[:1], several):
+            # flags that are reserved for changes that are compatible
+            for flags in (0, 0x10, 0xF0):
+                made = self.client(POST)
+                (event,) = made.receive(raw(ORIGIN, flags, 0, self.entries(*origins)))
+                assert isinstance(event, module.OriginsReceived)
+                self.assertEqual(event.origins, [*origins])
+                self.assertEqual(self.written(made), [])
+
+    def test_entries_that_are_no_origins(self) -> None:
+        for wrong in (
+            b"",
+            b"a.test",
+            b"https://",
+            b"https://a.test/",
+            b"https://a.test?",
+            b"https://a.test#",
+            b"https://u@a.test",
+            b"https://a.test ",
+            b"https://a\\b",
+            b"https://\xc3\xa4.test",
+            b"://a.test",
+            b"1://a.test",
+            b"HTTPS://a.test",
+            b"https://a.test\n",
+            b"null",
+        ):
+            with self.subTest(wrong):
+                (event,) = self.client().receive(
+                    raw(ORIGIN, 0, 0, self.entries(wrong, b"https://b.test"))
+                )
+                assert isinstance(event, module.OriginsReceived)
+                self.assertEqual(event.origins, [b"https://b.test"])
+                with self.assertRaises(ValueError):
+                    module.as_origin(wrong)
+
+    def test_ignored(self) -> None:
+        whole = self.entries(b"https://a.test")
+        self.assert_ignored(self.client(POST), raw(ORIGIN, 0, 1, whole))
+        for flag in (0x1, 0x2, 0x4, 0x8, 0xF):
+            self.assert_ignored(self.client(), raw(ORIGIN, flag, 0, whole))
+        for payload in (whole[:-1], b"\x00", whole + b"\x00", whole + b"\x00\x01"):
+            self.assert_ignored(self.client(), raw(ORIGIN, 0, 0, payload))
+
+    def test_at_a_server(self) -> None:
+        made = self.server()
+        for payload in (self.entries(b"https://a.test"), b"\x00"):
+            found = made.receive(raw(ORIGIN, 0, 0, payload))
+            self.assertEqual(kinds(found), ["UnknownFrameReceived"])
+        self.assertIsNone(made.failure)
+        self.assertEqual(self.written(made), [])
+
+    def test_sent(self) -> None:
+        made = self.server()
+        made.send_origins([b"https://a.test", b"https://b.test"])
+        made.send_origins([])
+        self.assertEqual(
+            self.written(made),
+            [
+                (ORIGIN, 0, 0, self.entries(b"https://a.test", b"https://b.test")),
+                (ORIGIN, 0, 0, b""),
+            ],
+        )
+
+    def test_as_many_frames_as_it_takes(self) -> None:
+        origins = [b"https://" + b"%04d" % number * 1000 for number in range(10)]
+        made = self.server()
+        made.send_origins(origins)
+        frames = self.written(made)
+        self.assertEqual(len(frames), 3)
+        found: list[Any] = self.client().receive(b"".join(raw(*frame) for frame in frames))
+        self.assertEqual([origin for event in found for origin in event.origins], origins)
+
+    def test_as_origin(self) -> None:
+        for value in ("https://a.test", b"https://a.test"):
+            self.assertEqual(module.as_origin(value), b"https://a.test")
+        for value in ("https://\udcff", "https://ä.test"):
+            with self.assertRaises(ValueError):
+                module.as_origin(value)
+        with self.assertRaisesRegex(TypeError, "str or bytes, not 5"):
+            module.as_origin(5)  # type: ignore[arg-type]  # wrong on purpose
+
 
 PRIORITY_UPDATE: Final = 0x10
 

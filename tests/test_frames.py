@@ -677,6 +677,12 @@ class TestContent(unittest.TestCase):
         made.add_data(frame)
         found: Any = made.next_frame()
         self.assertEqual(found.type, ALTSVC)
+        for payload in (b"", b"\x00", b"\x00\x01", b"\xff\xffh2"):
+            # cut short, and so ignored
+            made = begun()
+            made.add_data(raw(ALTSVC, 0, 0, payload) + raw(ALTSVC, 0, 1, b"\x00\x00"))
+            (found,) = iter(made.next_frame, None)
+            self.assertEqual(found.stream_id, 1)
         made = frame_buffer(server=True)
         made.add_data(PREFACE + setting() + frame + raw(ALTSVC, 0, 1) + raw(UNKNOWN))
         types = [frame.type for frame in iter(made.next_frame, None) if isinstance(frame, Frame)]

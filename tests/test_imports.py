@@ -54,7 +54,7 @@ ORDER = (
     {"frames", "machines", "body"},
     {"connection"},
     {"stream"},
-    {"sender", "handlers", "pings", "watchdog"},
+    {"sender", "handlers", "pings", "watchdog", "tunnel"},
     {"driver"},
     {"protocol"},
     {"client", "server"},

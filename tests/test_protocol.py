@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
+import functools
 import gc
 import logging
 import weakref
@@ -15,6 +16,7 @@ from unittest import mock
 
 import h2.events
 from hyperframe.frame import (
+    AltSvcFrame,
     ContinuationFrame,
     DataFrame,
     ExtensionFrame,
@@ -306,7 +308,16 @@ class TestGreeting(Timed):
         with self.assertRaises(aioh2.ConnectionClosed):
             protocol.update_settings({})
         self.assertEqual((protocol.available_slots, protocol.rtt), (0, None))
-        protocol.data_received(b"too early")
+
+    async def test_what_comes_before_the_connection(self) -> None:
+        """As from start_tls(), which returns a little later than it begins to hand on."""
+        protocol = aioh2.H2Protocol(False)
+        peer = Peer(protocol)
+        peer.send_bytes(PREFACE)
+        peer.send(SettingsFrame(settings={}))
+        peer.request(1)
+        protocol.connection_made(peer.transport)
+        self.assertEqual((await protocol.recv_request())[0], 1)
 
 
 class TestOrigin(Timed):
@@ -1423,6 +1434,124 @@ class TestLog(Timed):
         self.assertEqual({record.levelname for record in logs.records}, {"INFO"})
         self.assertEqual(len(logs.records), 2)
         self.assertIn("stream 1", logs.output[0])
+
+
+class TestAlternatives(Timed):
+    """ALTSVC (RFC 7838) and ORIGIN (RFC 8336), from a server's call to a client's event."""
+
+    async def pair(self) -> tuple[Any, aioh2.H2Protocol]:
+        """Return a client that logs its events, and a server."""
+        client, server = Log(True), aioh2.H2Protocol(False)
+        peers = [Peer(end) for end in (client, server)]
+        loop = asyncio.get_running_loop()
+        for here, there in ((0, server), (1, client)):
+            peers[here].transport.sink = functools.partial(loop.call_soon, there.data_received)
+        for peer in peers:
+            peer.protocol.connection_made(peer.transport)
+        await settle()
+        return client, server
+
+    async def test_alternative_service(self) -> None:
+        client, server = await self.pair()
+        stream_id = await client.start_request(REQUEST)
+        await server.recv_request()
+        for origin in ("https://a.test", b"https://a.test"):
+            server.advertise_alternative_service('h2="b.test:443"; ma=60', origin=origin)
+        server.advertise_alternative_service(b"clear", stream_id=stream_id)
+        await settle()
+        found = [
+            (event.origin, event.field_value)
+            for event in client.events
+            if isinstance(event, h2.events.AlternativeServiceAvailable)
+        ]
+        named = (b"https://a.test", b'h2="b.test:443"; ma=60')
+        self.assertEqual(found, [named, named, (b"a.test", b"clear")])
+
+    async def test_alternative_service_of_a_push(self) -> None:
+        peer = await Peer.of_server(settings={2: 1})
+        peer.request(1)
+        promised = await self.soon(peer.protocol.push_stream(1, REQUEST))
+        peer.protocol.advertise_alternative_service(b"clear", stream_id=promised)
+        (frame,) = await peer.frames(AltSvcFrame)
+        self.assertEqual((frame.stream_id, frame.origin, frame.field), (2, b"", b"clear"))
+
+    async def test_what_cannot_be_advertised(self) -> None:
+        peer = await Peer.of_server()
+        advertise = peer.protocol.advertise_alternative_service
+        peer.request(1)
+        peer.request(3)
+        origin: Any = "https://a.test"
+        wrong: list[tuple[Any, dict[str, Any], type[Exception], str]] = [
+            ("h2", {}, ValueError, "exactly one"),
+            ("h2", {"origin": origin, "stream_id": 1}, ValueError, "exactly one"),
+            ("h2", {"origin": ""}, ValueError, "not an origin"),
+            ("h2", {"origin": "a.test"}, ValueError, "not an origin"),
+            ("h2", {"origin": 5}, TypeError, "not 5"),
+            ("", {"origin": origin}, ValueError, "cannot be ''"),
+            ("h2\n", {"origin": origin}, ValueError, "cannot be"),
+            ("h2=ä", {"stream_id": 1}, ValueError, "cannot be"),
+            (5, {"stream_id": 1}, TypeError, "not 5"),
+            ("x" * 16_384, {"stream_id": 1}, ValueError, "do not fit"),
+            ("h2", {"stream_id": 5}, aioh2.StreamClosed, "never been"),
+        ]
+        for value, where, error, text in wrong:
+            with self.subTest(text), self.assertRaisesRegex(error, text):
+                advertise(value, **where)
+        advertise("x" * 16_382, stream_id=1)
+        await peer.protocol.start_response(1, RESPONSE)
+        with self.assertRaisesRegex(aioh2.StreamClosed, "started already"):
+            advertise("h2", stream_id=1)
+        peer.reset(3)
+        with self.assertRaises(aioh2.StreamReset):
+            advertise("h2", stream_id=3)
+        self.assertEqual(len(await peer.frames(AltSvcFrame)), 1)
+
+    async def test_origins(self) -> None:
+        client, server = await self.pair()
+        server.send_origins(["https://a.test", b"https://b.test:8443"])
+        server.send_origins([])
+        await settle()
+        found = [
+            event.origins for event in client.events if isinstance(event, aioh2.OriginsReceived)
+        ]
+        self.assertEqual(found, [[b"https://a.test", b"https://b.test:8443"], []])
+
+    async def test_what_is_no_origin(self) -> None:
+        peer = await Peer.of_server()
+        send = peer.protocol.send_origins
+        for value in ("https://a.test", b"https://a.test"):
+            with self.assertRaisesRegex(TypeError, "several"):
+                send(value)
+        for wrong, text in (("a.test", "not an origin"), ("https://" + "a" * 16_375, "not fit")):
+            with self.assertRaisesRegex(ValueError, text):
+                send(["https://a.test", wrong])
+        send(["https://" + "a" * 16_374])
+        self.assertEqual(len(await peer.frames(ExtensionFrame)), 1)
+
+    async def test_larger_frames(self) -> None:
+        """An origin has its length in two bytes."""
+        peer = await Peer.of_server(settings={5: 2**24 - 1})
+        with self.assertRaisesRegex(ValueError, "65536 bytes does not fit"):
+            peer.protocol.send_origins(["https://" + "a" * 65_528])
+        peer.protocol.send_origins(["https://" + "a" * 65_527])
+        (frame,) = await peer.frames(ExtensionFrame)
+        self.assertEqual(len(frame.body), 65_537)
+
+    async def test_a_client(self) -> None:
+        peer = await Peer.of_client()
+        with self.assertRaises(aioh2.NotSupported):
+            peer.protocol.advertise_alternative_service("h2", origin="https://a.test")
+        with self.assertRaises(aioh2.NotSupported):
+            peer.protocol.send_origins([])
+        self.assertEqual(await peer.frames(), [])
+
+    async def test_when_it_has_ended(self) -> None:
+        peer = await Peer.of_server()
+        peer.protocol.close_connection()
+        with self.assertRaises(aioh2.ConnectionClosed):
+            peer.protocol.advertise_alternative_service("h2", origin="https://a.test")
+        with self.assertRaises(aioh2.ConnectionClosed):
+            peer.protocol.send_origins([])
 
 
 class TestEvents(Timed):

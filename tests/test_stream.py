@@ -119,6 +119,49 @@ class TestHandle(StreamCase):
         self.assertEqual([chunk async for chunk in stream], [])
 
 
+class TestReaderWriter(StreamCase):
+    """What the stream does for it; the rest is in test_tunnel."""
+
+    async def test_both_ways(self) -> None:
+        for make in (self.client, self.server):
+            peer, stream = await make()
+            reader, writer = stream.as_reader_writer()
+            writer.write(b"abc")
+            writer.write_eof()
+            await writer.drain()
+            self.assertEqual(await self.sent(peer), [(b"abc", False), (b"", True)])
+            peer.data(1, b"x" * 200_000)
+            await settle()
+            self.assertGreaterEqual(sum(await self.credit(peer)), 131_072)
+            peer.data(1, end=True)
+            self.assertEqual(await reader.read(), b"x" * 200_000)
+            self.assertEqual(stream.take_chunk(), b"")
+            self.assertTrue(stream.has_peer_ended)
+            writer.close()
+
+    async def test_when_it_cannot_be(self) -> None:
+        peer, stream = await self.client(respond=False)
+        with self.assertRaisesRegex(StreamClosed, "recv_response comes first"):
+            stream.as_reader_writer()
+        peer.respond(1)
+        _, writer = stream.as_reader_writer()
+        with self.assertRaisesRegex(StreamClosed, "already"):
+            stream.as_reader_writer()
+        writer.close()
+        _, stream = await self.server(respond=False)
+        with self.assertRaisesRegex(StreamClosed, "start_response comes first"):
+            stream.as_reader_writer()
+        for make in (self.client, self.server):
+            peer, stream = await make()
+            peer.reset(1)
+            with self.assertRaises(StreamReset):
+                stream.as_reader_writer()
+            _, stream = await make()
+            stream.reset()
+            with self.assertRaisesRegex(StreamClosed, "this side has reset it"):
+                stream.as_reader_writer()
+
+
 class TestStartResponse(StreamCase):
     async def test_final(self) -> None:
         for end_stream in (False, True):

@@ -44,6 +44,8 @@ Fields = list[tuple[bytes, bytes]]
 
 # RFC 9218 section 7.1
 PRIORITY_UPDATE: Final = 0x10
+# RFC 8336 section 2.1
+ORIGIN: Final = 0x0C
 
 
 class Result(NamedTuple):
@@ -348,7 +350,14 @@ def _naked(d: Difference) -> bool:
 
 @rule("altsvc")
 def _altsvc(d: Difference) -> bool:
-    return d.kind == ALTSVC and not d.reader.client and d.ignored
+    payload = _payload(d)
+    cut_short = len(payload) < 2 + int.from_bytes(payload[:2])
+    return d.kind == ALTSVC and (cut_short or not d.reader.client) and d.ignored
+
+
+@rule("origin")
+def _origin(d: Difference) -> bool:
+    return d.kind == ORIGIN and d.reader.client
 
 
 # --- streams -------------------------------------------------------------------------------
