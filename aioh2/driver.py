@@ -653,7 +653,7 @@ class Driver(asyncio.Protocol):
         """
         limit = self._conn.max_list_size
         if limit is not None and size > limit:
-            raise ValueError(
+            raise NotSupported(
                 f"the headers are {size} bytes, where the peer takes {limit} "
                 "(SETTINGS_MAX_HEADER_LIST_SIZE)"
             )

@@ -195,4 +195,7 @@ class StreamClosed(AIOH2Exception):
 
 
 class NotSupported(AIOH2Exception):
-    """Push or extended CONNECT was asked of a peer that has not offered it."""
+    """Something was asked of a peer that has not offered it.
+
+    Push, extended CONNECT, or a header list larger than its SETTINGS_MAX_HEADER_LIST_SIZE.
+    """

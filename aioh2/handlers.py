@@ -19,6 +19,7 @@ from .exceptions import (
     AIOH2Exception,
     ConnectionClosed,
     HandshakeError,
+    NotSupported,
     SendException,
     StreamReset,
 )
@@ -162,7 +163,7 @@ class StreamHandlers:
             if stream.failure is None:
                 raise
         except Exception as error:
-            if _comes_with_the_end(error, stream):
+            if _is_the_peers_doing(error, stream):
                 self._log.info("the handler of stream %d ended: %s", stream.id, error)
             else:
                 self._log.error("the handler of stream %d failed", stream.id, exc_info=error)
@@ -184,9 +185,14 @@ class StreamHandlers:
         self._done(stream)
 
 
-def _comes_with_the_end(error: Exception, stream: H2Stream) -> bool:
-    """Whether an error only says that the stream, or its connection, has come to its end."""
+def _is_the_peers_doing(error: Exception, stream: H2Stream) -> bool:
+    """Whether an error only says that the stream, or its connection, has come to its end.
+
+    Or that the peer does not take what was to be sent: a peer could fill the log with that.
+    """
     if isinstance(error, ConnectionClosed) and stream.protocol.is_closing:
+        return True
+    if isinstance(error, NotSupported):
         return True
     return isinstance(error, AIOH2Exception) and stream.failure is not None
 
@@ -200,4 +206,4 @@ def _only_passes_on(error: BaseException | None) -> bool:
         return _only_passes_on(error.__cause__)
     if isinstance(error, StreamReset):
         return error.initiator == "peer" or bool(error.reason)
-    return isinstance(error, (ConnectionClosed, HandshakeError))
+    return isinstance(error, (ConnectionClosed, HandshakeError, NotSupported))

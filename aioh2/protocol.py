@@ -116,8 +116,8 @@ class H2Protocol(Driver):
         MAX_CONCURRENT_STREAMS (RFC 9113 section 5.1.2). Cancelled, it has sent nothing.
 
         Raises ``ValueError`` for malformed headers, :class:`NotSupported` for an extended
-        CONNECT that the peer has not offered, and a retryable :class:`ConnectionClosed` when
-        the connection takes no new streams.
+        CONNECT that the peer has not offered and for more headers than it takes, and a
+        retryable :class:`ConnectionClosed` when the connection takes no new streams.
         """
         return (await self._open_stream(headers, end_stream, priority)).id
 

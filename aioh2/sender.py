@@ -31,6 +31,7 @@ class _Body:
         ends: bool,
         trailers: Fields,
         future: asyncio.Future[None],
+        is_last: bool,
     ) -> None:
         # What is not framed yet.
         self.data = data
@@ -39,8 +40,8 @@ class _Body:
         # and with which trailers.
         self.trailers = trailers
         self.future = future
-        # Whether it is the end alone.
-        self.is_last = not data
+        # Whether it was asked for as the end alone, and so has no bytes that were not sent.
+        self.is_last = is_last
 
     def fail(self, error: AIOH2Exception) -> None:
         """Tell the caller that what is not framed will not be sent."""
@@ -89,12 +90,12 @@ class Sender:
         """Frame ``data`` at once, or queue it; return what to wait for, None: nothing."""
         size = len(data)
         if not size:
-            return self.send_last(stream_id, ()) if ends else None
+            return self._send_last(stream_id, (), False) if ends else None
         connection = self._connection
         if not self._queues and self._has_room(size) and connection.send_window(stream_id) >= size:
             connection.send_body(stream_id, data, ends)
             return None
-        return self._queue(stream_id, data, ends, ())
+        return self._queue(stream_id, data, ends)
 
     def _has_room(self, size: int) -> bool:
         """Whether ``size`` bytes may go out now, if need be after a share that is full."""
@@ -113,16 +114,27 @@ class Sender:
 
     def send_last(self, stream_id: int, trailers: Fields) -> asyncio.Future[None] | None:
         """End the stream after all that is queued, with ``trailers`` if there are any."""
+        return self._send_last(stream_id, trailers, True)
+
+    def _send_last(
+        self, stream_id: int, trailers: Fields, is_last: bool
+    ) -> asyncio.Future[None] | None:
         if stream_id in self._queues:
-            return self._queue(stream_id, memoryview(b""), True, trailers)
+            return self._queue(stream_id, memoryview(b""), True, trailers, is_last)
         self._frame_last(stream_id, trailers)
         return None
 
     def _queue(
-        self, stream_id: int, data: memoryview, ends: bool, trailers: Fields
+        self,
+        stream_id: int,
+        data: memoryview,
+        ends: bool,
+        trailers: Fields = (),
+        is_last: bool = False,
     ) -> asyncio.Future[None]:
         future = asyncio.get_running_loop().create_future()
-        self._queues.setdefault(stream_id, deque()).append(_Body(data, ends, trailers, future))
+        body = _Body(data, ends, trailers, future, is_last)
+        self._queues.setdefault(stream_id, deque()).append(body)
         self.window_opened(stream_id)
         return future
 

@@ -228,6 +228,7 @@ class H2Stream:
         """Send the response's headers; any number of 1xx may go before (RFC 9113 section 8.1).
 
         Returns as soon as they are framed. Raises ``ValueError`` for headers that are malformed,
+        :class:`NotSupported` for more of them than the peer takes,
         :class:`StreamClosed` where the response has begun or ended already,
         :class:`NotSupported` for a 1xx on a pushed stream,
         :class:`StreamReset` or :class:`ConnectionClosed` where the peer or the connection has

@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from typing import Any
 
+from h2.settings import SettingCodes
 from hyperframe.frame import (
     DataFrame,
     GoAwayFrame,
@@ -1054,6 +1055,35 @@ class TestServe(HandlerCase):
         gc.collect()
         # those that can still be read
         self.assertEqual([ref() is not None for ref in streams], [False] * 18 + [True] * 2)
+
+
+class TestLimitsOfThePeer(HandlerCase):
+    async def test_headers_that_a_peer_does_not_take(self) -> None:
+        """A peer that announces next to nothing must not fill the log with errors."""
+
+        async def handler(stream: aioh2.H2Stream) -> None:
+            await stream.start_response({":status": "200", "x": "y" * 100})
+
+        peer = await Peer.of_server(settings={SettingCodes.MAX_HEADER_LIST_SIZE: 50})
+        serving = await self.waiting(peer.protocol.serve(handler))
+        async with self.info_at_most():
+            peer.request(1)
+            (reset,) = await peer.frames(RstStreamFrame)
+        self.assertEqual(reset.error_code, aioh2.ErrorCodes.INTERNAL_ERROR)
+        self.assertFalse(serving.done())
+
+    async def test_in_the_handler_of_a_connection(self) -> None:
+        async def handler(protocol: aioh2.H2Protocol) -> None:
+            stream_id, _ = await protocol.recv_request()
+            await protocol.start_response(stream_id, {":status": "200", "x": "y" * 100})
+
+        peer = await Peer.of_server(
+            handler=handler, settings={SettingCodes.MAX_HEADER_LIST_SIZE: 50}
+        )
+        async with self.info_at_most():
+            peer.request(1)
+            await settle()
+        self.assertTrue(peer.protocol.is_closing)
 
 
 class TestUnwantedBody(HandlerCase):

@@ -538,6 +538,26 @@ class TestWindowTimeout(SenderCase):
         self.assertFalse(task.done())
 
 
+class TestEmptyEnd(SenderCase):
+    async def test_each_call_raises_what_it_says(self) -> None:
+        """``send_data`` raises SendException, also with nothing to send; ``end`` why it ended."""
+        for end in (False, True):
+            peer, (stream,) = await self.connect(window=0)
+            body = await self.waiting(stream.send_data(b"abc"))
+            call = stream.end() if end else stream.send_data(b"", end_stream=True)
+            last = await self.waiting(call)
+            peer.reset(stream.id)
+            await settle()
+            self.assertIsInstance(body.exception(), aioh2.SendException)
+            error = last.exception()
+            if end:
+                self.assertIsInstance(error, aioh2.StreamReset)
+            else:
+                assert isinstance(error, aioh2.SendException)
+                self.assertEqual(error.data, b"")
+                self.assertIsInstance(error.__cause__, aioh2.StreamReset)
+
+
 class TestBoundedOutput(SenderCase):
     BODY = 1_000_000
 
