@@ -6,6 +6,7 @@ from collections.abc import Iterable, Sequence
 from typing import Final
 
 from h2.errors import ErrorCodes
+from hpack.hpack import encode_integer
 
 DATA, HEADERS, PRIORITY, RST_STREAM, SETTINGS = range(5)
 PUSH_PROMISE, PING, GOAWAY, WINDOW_UPDATE, CONTINUATION = range(5, 10)
@@ -38,14 +39,19 @@ TRAILERS: Final[Fields] = [(b"checksum", b"0")]
 
 
 def raw(kind: int, flags: int = 0, stream_id: int = 0, payload: bytes = b"") -> bytes:
+    """Return any frame, legal or not."""
     header = len(payload).to_bytes(3, "big") + bytes([kind, flags])
     return header + stream_id.to_bytes(4, "big") + payload
 
 
+def string(text: bytes) -> bytes:
+    """Return a string literal (RFC 7541 section 5.2)."""
+    return bytes(encode_integer(len(text), 7)) + text
+
+
 def literal(fields: Iterable[tuple[bytes, bytes]]) -> bytes:
-    """Return a field block of short fields that leaves the compression context as it is."""
-    strings = [(bytes([len(n)]) + n, bytes([len(v)]) + v) for n, v in fields]
-    return b"".join(b"\x00" + name + value for name, value in strings)
+    """Return a field block that leaves the compression context as it is."""
+    return b"".join(b"\x00" + string(name) + string(value) for name, value in fields)
 
 
 def u32(*numbers: int) -> bytes:
@@ -59,6 +65,7 @@ def headers(
 
 
 def opening(stream_id: int, fields: Fields = POST) -> bytes:
+    """Return HEADERS that content follows."""
     return headers(stream_id, fields, END_HEADERS)
 
 
@@ -75,17 +82,22 @@ def rst_stream(stream_id: int, code: int = ErrorCodes.CANCEL) -> bytes:
     return raw(RST_STREAM, 0, stream_id, u32(code))
 
 
-def window_update(stream_id: int, increment: int) -> bytes:
+def window_update(stream_id: int, increment: int = 1) -> bytes:
     return raw(WINDOW_UPDATE, 0, stream_id, u32(increment))
 
 
-def priority(stream_id: int, depends_on: int = 0) -> bytes:
-    return raw(PRIORITY, 0, stream_id, u32(depends_on) + b"\x0f")
+def priority(stream_id: int, depends_on: int = 0, weight: int = 15) -> bytes:
+    return raw(PRIORITY, 0, stream_id, u32(depends_on) + bytes([weight]))
 
 
 def setting(*pairs: tuple[int, int]) -> bytes:
+    """Return SETTINGS with these entries, in order and with repetitions."""
     entries = (key.to_bytes(2, "big") + u32(value) for key, value in pairs)
     return raw(SETTINGS, 0, 0, b"".join(entries))
+
+
+def ping(payload: bytes = b"12345678", flags: int = 0) -> bytes:
+    return raw(PING, flags, 0, payload)
 
 
 def goaway(last: int, code: int = 0, debug: bytes = b"") -> bytes:
@@ -96,12 +108,15 @@ def promise(stream_id: int, promised: int, fields: Fields = REQUEST) -> bytes:
     return raw(PUSH_PROMISE, END_HEADERS, stream_id, u32(promised) + literal(fields))
 
 
-def cut(octets: bytes) -> list[tuple[int, int, int, bytes]]:
-    """Return (type, flags, stream id, payload) of each frame."""
+def cut(octets: bytes | bytearray) -> list[tuple[int, int, int, bytes]]:
+    """Return (type, flags, stream id, payload) of each frame; they have to be whole."""
     found = []
     octets = octets.removeprefix(PREFACE)
     while octets:
         end = 9 + int.from_bytes(octets[:3], "big")
-        found.append((octets[3], octets[4], int.from_bytes(octets[5:9], "big"), octets[9:end]))
+        assert len(octets) >= end, "half a frame"
+        found.append(
+            (octets[3], octets[4], int.from_bytes(octets[5:9], "big"), bytes(octets[9:end]))
+        )
         octets = octets[end:]
     return found

@@ -19,7 +19,6 @@ import hpack
 from h2.config import H2Configuration
 from h2.events import Event, RequestReceived
 from h2.settings import ChangedSetting
-from hpack.hpack import encode_integer
 from hyperframe.frame import (
     DataFrame,
     ExtensionFrame,
@@ -38,19 +37,50 @@ import aioh2
 from aioh2 import ErrorCodes, SettingCodes
 from aioh2.connection import Connection
 
-from .wire import PREFACE, Case, MemoryTransport, Peer, settle
+from .octets import (
+    ACK,
+    ALTSVC,
+    CONNECT,
+    CONTINUATION,
+    DATA,
+    END_HEADERS,
+    END_STREAM,
+    GOAWAY,
+    HEADERS,
+    LARGEST,
+    PADDED,
+    PING,
+    POST,
+    PREFACE,
+    PRIORITIZED,
+    PRIORITY,
+    PUSH_PROMISE,
+    REQUEST,
+    RESPONSE,
+    RST_STREAM,
+    SETTINGS,
+    TRAILERS,
+    UNKNOWN,
+    WINDOW_UPDATE,
+    Fields,
+    cut,
+    data,
+    goaway,
+    headers,
+    literal,
+    opening,
+    ping,
+    priority,
+    promise,
+    raw,
+    rst_stream,
+    setting,
+    string,
+    u32,
+    window_update,
+)
+from .wire import Case, MemoryTransport, Peer, settle
 
-# Frame types and flags by number: what is sent here is often not what a library would make.
-DATA, HEADERS, PRIORITY, RST_STREAM, SETTINGS = range(5)
-PUSH_PROMISE, PING, GOAWAY, WINDOW_UPDATE, CONTINUATION = range(5, 10)
-ALTSVC: Final = 0x0A
-UNKNOWN: Final = 0xBE
-END_STREAM = ACK = 0x01
-END_HEADERS: Final = 0x04
-PADDED: Final = 0x08
-PRIORITIZED: Final = 0x20
-
-LARGEST: Final = 2**31 - 1
 NO_ERROR = ErrorCodes.NO_ERROR
 PROTOCOL_ERROR = ErrorCodes.PROTOCOL_ERROR
 FLOW_CONTROL_ERROR = ErrorCodes.FLOW_CONTROL_ERROR
@@ -60,18 +90,6 @@ REFUSED_STREAM = ErrorCodes.REFUSED_STREAM
 CANCEL = ErrorCodes.CANCEL
 COMPRESSION_ERROR = ErrorCodes.COMPRESSION_ERROR
 ENHANCE_YOUR_CALM = ErrorCodes.ENHANCE_YOUR_CALM
-
-Fields = Sequence[tuple[bytes, bytes]]
-REQUEST: Final[Fields] = [
-    (b":method", b"GET"),
-    (b":scheme", b"http"),
-    (b":authority", b"a.test"),
-    (b":path", b"/"),
-]
-POST: Final[Fields] = [(b":method", b"POST"), *REQUEST[1:]]
-CONNECT: Final[Fields] = [(b":method", b"CONNECT"), (b":authority", b"a.test:443")]
-RESPONSE: Final[Fields] = [(b":status", b"200")]
-TRAILERS: Final[Fields] = [(b"checksum", b"0")]
 
 # What a frame must lead to: None, it is accepted; else what it costs, and the code.
 Verdict = tuple[str, ErrorCodes] | None
@@ -88,86 +106,8 @@ def costs_connection(code: ErrorCodes) -> Verdict:
 # --- frames --------------------------------------------------------------------------------
 
 
-def raw(kind: int, flags: int = 0, stream_id: int = 0, payload: bytes = b"") -> bytes:
-    """Return any frame, legal or not."""
-    header = len(payload).to_bytes(3, "big") + bytes([kind, flags])
-    return header + stream_id.to_bytes(4, "big") + payload
-
-
-def _string(text: bytes) -> bytes:
-    return bytes(encode_integer(len(text), 7)) + text
-
-
-def literal(fields: Iterable[tuple[bytes, bytes]]) -> bytes:
-    """Return a field block that leaves the compression context as it is."""
-    return b"".join(b"\x00" + _string(name) + _string(value) for name, value in fields)
-
-
-def headers(
-    stream_id: int, fields: Fields = REQUEST, flags: int = END_STREAM | END_HEADERS
-) -> bytes:
-    return raw(HEADERS, flags, stream_id, literal(fields))
-
-
-def opening(stream_id: int, fields: Fields = POST) -> bytes:
-    """Return HEADERS that content follows."""
-    return headers(stream_id, fields, END_HEADERS)
-
-
-def data(stream_id: int, content: bytes = b"xx", *, end: bool = False) -> bytes:
-    return raw(DATA, END_STREAM if end else 0, stream_id, content)
-
-
-def u32(*numbers: int) -> bytes:
-    return b"".join(number.to_bytes(4, "big") for number in numbers)
-
-
-def rst_stream(stream_id: int, code: int = CANCEL) -> bytes:
-    return raw(RST_STREAM, 0, stream_id, u32(code))
-
-
-def window_update(stream_id: int, increment: int = 1) -> bytes:
-    return raw(WINDOW_UPDATE, 0, stream_id, u32(increment))
-
-
-def priority(stream_id: int, depends_on: int = 0, weight: int = 15) -> bytes:
-    return raw(PRIORITY, 0, stream_id, u32(depends_on) + bytes([weight]))
-
-
-def setting(*pairs: tuple[int, int]) -> bytes:
-    """Return SETTINGS with these entries, in order and with repetitions."""
-    return raw(
-        SETTINGS, 0, 0, b"".join(key.to_bytes(2, "big") + u32(value) for key, value in pairs)
-    )
-
-
-def ping(payload: bytes = b"12345678", flags: int = 0) -> bytes:
-    return raw(PING, flags, 0, payload)
-
-
-def goaway(last: int, code: int = 0, debug: bytes = b"") -> bytes:
-    return raw(GOAWAY, 0, 0, u32(last, code) + debug)
-
-
-def promise(stream_id: int, promised: int, fields: Fields = REQUEST) -> bytes:
-    return raw(PUSH_PROMISE, END_HEADERS, stream_id, u32(promised) + literal(fields))
-
-
 def of(frames: Iterable[Frame], *kinds: type[Frame]) -> list[Any]:
     return [frame for frame in frames if isinstance(frame, kinds)]
-
-
-def cut(octets: bytes | bytearray) -> list[tuple[int, int, int, bytes]]:
-    """Return (type, flags, stream id, payload) of each frame; they have to be whole."""
-    found = []
-    while octets:
-        end = 9 + int.from_bytes(octets[:3], "big")
-        assert len(octets) >= end, "half a frame"
-        found.append(
-            (octets[3], octets[4], int.from_bytes(octets[5:9], "big"), bytes(octets[9:end]))
-        )
-        octets = octets[end:]
-    return found
 
 
 def resets(frames: Iterable[Frame]) -> list[tuple[int, int]]:
@@ -758,7 +698,7 @@ class TestCompressionContext(Conformance):
         return resets(written)
 
     def adding(self, fields: Fields = REQUEST) -> bytes:
-        return literal(fields) + b"\x40" + _string(b"x-new") + _string(b"value")
+        return literal(fields) + b"\x40" + string(b"x-new") + string(b"value")
 
     async def test_malformed(self) -> None:
         server = await self.server()
@@ -3089,7 +3029,7 @@ class TestServerPush(Conformance):
         for frame in await client.frames(PingFrame):
             client.send(ping(frame.opaque_data, ACK))
         await client.frames()
-        entry = b"\x40" + _string(b"x-new") + _string(b"value")
+        entry = b"\x40" + string(b"x-new") + string(b"value")
         client.send(
             raw(PUSH_PROMISE, END_HEADERS, 1, u32(2) + literal(REQUEST) + entry),
             headers(2, RESPONSE),
@@ -3315,7 +3255,7 @@ class TestHpack(Conformance):
     async def test_eviction(self) -> None:
         """Section 4.4: an entry larger than the table empties it."""
         server = await self.server()
-        large = b"\x40\x01a" + _string(b"b" * 5000)
+        large = b"\x40\x01a" + string(b"b" * 5000)
         server.send(
             raw(HEADERS, END_HEADERS | END_STREAM, 1, self.START + b"\x40\x01a\x01b" + large)
         )
@@ -3358,7 +3298,7 @@ class TestHpack(Conformance):
 
     async def test_small_block_with_a_large_field_section(self) -> None:
         server = await self.server()
-        entry = b"\x40\x01x" + _string(b"y" * 4000)
+        entry = b"\x40\x01x" + string(b"y" * 4000)
         await server.fails(
             ENHANCE_YOUR_CALM,
             raw(HEADERS, END_HEADERS | END_STREAM, 93, self.START + entry + b"\xbe" * 30),
