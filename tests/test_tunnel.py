@@ -943,8 +943,9 @@ class TestSockets(Case):
                 await writer.wait_closed()
 
         server = await asyncio.start_server(shout, "127.0.0.1", 0, ssl=server_context())
-        serve: Callable[..., Any] = lambda protocol: protocol.serve(connect)  # noqa: E731
-        proxy = await aioh2.start_server(serve, "127.0.0.1", 0, ssl=server_context())
+        proxy = await aioh2.start_server(
+            lambda protocol: protocol.serve(connect), "127.0.0.1", 0, ssl=server_context()
+        )
         async with server, proxy:
             port = server.sockets[0].getsockname()[1]
             at = proxy.sockets[0].getsockname()[1]
