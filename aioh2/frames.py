@@ -92,11 +92,9 @@ class Output:
         self._size += len(data)
         return self
 
-    def add_frame(self, kind: int, flags: int, stream_id: int, payload: bytes | memoryview) -> None:
-        """Add a frame; a payload that may change is copied now."""
+    def add_frame(self, kind: int, flags: int, stream_id: int, payload: bytes) -> None:
+        """Add a frame."""
         size = len(payload)
-        if type(payload) is memoryview and type(payload.obj) is not bytes:
-            payload = bytes(payload)
         self._pieces += (_pack_header(size >> 8, size & 0xFF, kind, flags, stream_id), payload)
         self._size += _HEADER + size
 

@@ -717,15 +717,22 @@ class TestOutput(unittest.TestCase):
         for payload in (memoryview(octets)[1:4], memoryview(octets).toreadonly()[1:4]):
             octets[:] = b"abcdef"
             made = Output()
-            made.add_frame(DATA, 0, 1, payload)
+            made.add_data(1, payload, 2, False)
             octets[:] = b"------"
-            self.assertEqual(made.take(), data(1, b"bcd"))
+            self.assertEqual(made.take(), data(1, b"bc") + data(1, b"d"))
 
     def test_what_cannot_change_is_not(self) -> None:
-        made = Output()
-        made.add_frame(DATA, 0, 1, view := memoryview(b"abcdef")[1:4])
-        self.assertTrue(any(piece is view for piece in made._pieces))
-        self.assertEqual(made.take(), data(1, b"bcd"))
+        octets = b"abcdef"
+        for limit, expected in (
+            (2, data(1, b"bc") + data(1, b"d", end=True)),
+            (3, data(1, b"bcd", end=True)),
+        ):
+            made = Output()
+            made.add_data(1, memoryview(octets)[1:4], limit, True)
+            views = [piece for piece in made._pieces if isinstance(piece, memoryview)]
+            self.assertTrue(all(view.obj is octets for view in views) and views)
+            self.assertEqual(len(made), len(expected))
+            self.assertEqual(made.take(), expected)
 
 
 if __name__ == "__main__":
