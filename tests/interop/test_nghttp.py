@@ -9,25 +9,18 @@ from contextlib import AsyncExitStack, asynccontextmanager
 
 import aioh2
 
-from .programs import (
-    LARGE,
-    EchoServer,
-    Ended,
-    Output,
-    PeerCase,
-    Program,
-    free_port,
-    require,
-    run,
-    sha256,
-    within,
-)
+from .cases import PeerCase, within
+from .programs import LARGE, EchoServer, Ended, Output, Program, free_port, require, run, sha256
 
 # How many ports are tried for nghttpd.
 _ATTEMPTS = 5
 
 
 class TestNghttp(PeerCase):
+    peer = "nghttp"
+    side = "server"
+    program = "nghttp"
+
     async def fetch(self, *arguments: str) -> Output:
         output = await run("nghttp", "--timeout=50", *arguments)
         self.assertEqual((output.code, output.stderr), (0, ""))
@@ -89,6 +82,10 @@ class TestNghttp(PeerCase):
 
 
 class TestH2load(PeerCase):
+    peer = "h2load"
+    side = "server"
+    program = "h2load"
+
     async def load(self, requests: int, *arguments: str) -> None:
         """Let h2load make this many requests; every one of them has to succeed."""
         output = await run("h2load", f"--requests={requests}", *arguments, limit=100)
@@ -135,6 +132,10 @@ class TestH2load(PeerCase):
 
 
 class TestNghttpd(PeerCase):
+    peer = "nghttpd"
+    side = "client"
+    program = "nghttpd"
+
     @asynccontextmanager
     async def nghttpd(self, *arguments: str) -> AsyncIterator[int]:
         """Run nghttpd on the files of the test's directory, and give its port."""

@@ -4,13 +4,18 @@ from __future__ import annotations
 
 import json
 
-from .programs import LARGE, EchoServer, Output, PeerCase, Program, require, run, sha256, within
+from .cases import PeerCase, within
+from .programs import LARGE, EchoServer, Output, Program, require, run, sha256
 
 PLAIN = "--http2-prior-knowledge"
 GREETING = b"hello, this is aioh2\n"
 
 
 class TestCurl(PeerCase):
+    peer = "curl"
+    side = "server"
+    program = "curl"
+
     def setUp(self) -> None:
         super().setUp()
         self.curl = require("curl")

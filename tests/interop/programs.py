@@ -9,23 +9,18 @@ import asyncio
 import contextlib
 import functools
 import hashlib
+import importlib
 import os
 import pathlib
 import random
 import re
 import shutil
 import socket
-import ssl
+import subprocess
 import sys
-import tempfile
 import unittest
-from collections.abc import Awaitable, Callable, Coroutine
-from types import TracebackType
-from typing import Any, NamedTuple, Self
-
-import trustme
-
-from ..wire import Case
+from types import ModuleType, TracebackType
+from typing import NamedTuple, NoReturn, Self
 
 #: Where the scripts of this folder are.
 HERE = pathlib.Path(__file__).parent
@@ -43,30 +38,34 @@ _END_LIMIT = 15
 _MORE_PATH = "/usr/local/sbin:/usr/sbin"
 
 
+def missing(what: str) -> NoReturn:
+    """Skip the test, which needs ``what``; in CI, fail it."""
+    if os.environ.get("AIOH2_REQUIRE_PEERS") == "1":
+        raise AssertionError(f"{what} is not installed, and AIOH2_REQUIRE_PEERS is 1")
+    raise unittest.SkipTest(f"{what} is not installed")
+
+
 def require(program: str) -> str:
     """Return the path of ``program``; skip the test where it is missing, or fail in CI."""
     path = shutil.which(program) or shutil.which(program, path=_MORE_PATH)
-    if path is not None:
-        return path
-    if os.environ.get("AIOH2_REQUIRE_PEERS") == "1":
-        raise AssertionError(f"{program} is not installed, and AIOH2_REQUIRE_PEERS is 1")
-    raise unittest.SkipTest(f"{program} is not installed")
+    return path or missing(program)
 
 
-def within(
-    seconds: float,
-) -> Callable[[Callable[..., Awaitable[None]]], Callable[..., Coroutine[Any, Any, None]]]:
-    """Give a test method a time limit."""
+def require_module(name: str, package: str | None = None) -> ModuleType:
+    """Return a module of a package that only these tests use; without it as ``require``."""
+    try:
+        return importlib.import_module(name)
+    except ModuleNotFoundError:
+        missing(package or name)
 
-    def decorate(test: Callable[..., Awaitable[None]]) -> Callable[..., Coroutine[Any, Any, None]]:
-        @functools.wraps(test)
-        async def limited(case: unittest.TestCase) -> None:
-            async with asyncio.timeout(seconds):
-                await test(case)
 
-        return limited
-
-    return decorate
+@functools.cache
+def version_of(program: str, *arguments: str) -> str:
+    """Return the first version number in what ``program`` prints of itself."""
+    command = [require(program), *(arguments or ["--version"])]
+    told = subprocess.run(command, capture_output=True, text=True, timeout=_START_LIMIT)
+    found = re.search(r"\d+(\.\d+)+", told.stdout + told.stderr)
+    return found[0] if found else "unknown"
 
 
 def sha256(data: bytes) -> str:
@@ -79,50 +78,6 @@ def free_port() -> int:
     with socket.create_server(("127.0.0.1", 0)) as listening:
         port: int = listening.getsockname()[1]
         return port
-
-
-class Certificates(NamedTuple):
-    """Files of a certificate for 127.0.0.1 and localhost, and of the authority behind it."""
-
-    authority: str
-    cert: str
-    key: str
-
-    def client_context(self) -> ssl.SSLContext:
-        """Return a client's context that trusts the authority and nobody else."""
-        return ssl.create_default_context(cafile=self.authority)
-
-
-class PeerCase(Case):
-    """A test with a directory of its own for what it shares with another program."""
-
-    def setUp(self) -> None:
-        super().setUp()
-        self.directory = pathlib.Path(self.enterContext(tempfile.TemporaryDirectory()))
-
-    def write(self, name: str, data: bytes) -> str:
-        """Write a file, and return its path."""
-        path = self.directory / name
-        path.write_bytes(data)
-        return str(path)
-
-    def read(self, name: str) -> bytes:
-        """Return what a file holds."""
-        return (self.directory / name).read_bytes()
-
-    def files(self) -> list[str]:
-        """Return the names of the files that there are."""
-        return sorted(path.name for path in self.directory.iterdir())
-
-    def issue_certificates(self) -> Certificates:
-        """Write a certificate authority and a certificate."""
-        authority = trustme.CA()
-        issued = authority.issue_cert("127.0.0.1", "localhost")
-        return Certificates(
-            self.write("authority.pem", authority.cert_pem.bytes()),
-            self.write("cert.pem", b"".join(blob.bytes() for blob in issued.cert_chain_pems)),
-            self.write("key.pem", issued.private_key_pem.bytes()),
-        )
 
 
 class Output(NamedTuple):
@@ -288,12 +243,12 @@ class Program:
         return await self.wait()
 
 
-class EchoServer(Program):
-    """``examples/echo.py``, which has to end well and to write nothing but what it should."""
+class Example(Program):
+    """A server among the examples, which has to end well when it is told to (SIGTERM)."""
 
-    def __init__(self, *arguments: str) -> None:
+    def __init__(self, name: str, *arguments: str) -> None:
         super().__init__(
-            *(sys.executable, "-W", "error", str(_ROOT / "examples" / "echo.py")),
+            *(sys.executable, "-W", "error", str(_ROOT / "examples" / name)),
             *arguments,
             ready=r"^listening on (?:port (\d+)$)?",
         )
@@ -314,9 +269,24 @@ class EchoServer(Program):
         traceback: TracebackType | None,
     ) -> None:
         await super().__aexit__(kind, error, traceback)
-        if error is None and (
-            self.code != 0
-            or len(self.lines) != 3
-            or not re.search("^streams completed: .*, aborted: 0$", self.lines[-1])
-        ):
+        if error is None and not self.ended_well():
             raise AssertionError("\n".join([f"{self} ended with {self.code}:", *self.lines]))
+
+    def ended_well(self) -> bool:
+        """Tell whether all went well, as far as it has told."""
+        return self.code == 0 and not any("Traceback" in line for line in self.lines)
+
+
+class EchoServer(Example):
+    """``examples/echo.py``, which writes nothing but what it should."""
+
+    def __init__(self, *arguments: str) -> None:
+        super().__init__("echo.py", *arguments)
+
+    def ended_well(self) -> bool:
+        """Tell whether it has completed every stream, and said nothing else."""
+        return (
+            super().ended_well()
+            and len(self.lines) == 3
+            and re.search("^streams completed: .*, aborted: 0$", self.lines[-1]) is not None
+        )

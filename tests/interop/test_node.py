@@ -11,18 +11,8 @@ from h2.events import ConnectionTerminated, Event
 
 import aioh2
 
-from .programs import (
-    HERE,
-    LARGE,
-    Certificates,
-    EchoServer,
-    PeerCase,
-    Program,
-    require,
-    run,
-    sha256,
-    within,
-)
+from .cases import Certificates, PeerCase, within
+from .programs import HERE, LARGE, EchoServer, Program, require, run, sha256
 
 POST = {":method": "POST"}
 
@@ -59,6 +49,10 @@ class Client(aioh2.H2Protocol):
 
 
 class TestNodeAsServer(PeerCase):
+    peer = "Node http2"
+    side = "client"
+    program = "node"
+
     async def echo(self, client: aioh2.H2Protocol, body: bytes) -> None:
         """Send a body in pieces, while reading what comes back, and trailers."""
         async with client.open_stream({**POST, ":path": "/"}) as stream:
@@ -185,6 +179,10 @@ class TestNodeAsServer(PeerCase):
 
 
 class TestNodeAsClient(PeerCase):
+    peer = "Node http2"
+    side = "server"
+    program = "node"
+
     async def check(self, server: EchoServer, scheme: str, *authority: str) -> None:
         upload = self.write("upload", LARGE)
         output = await run(
