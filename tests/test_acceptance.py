@@ -12,9 +12,10 @@ from hyperframe.frame import DataFrame, RstStreamFrame, SettingsFrame
 
 import aioh2
 from aioh2.server import Server
+from aioh2.testing import connected_pair
 
 from .test_server import client_context, server_context
-from .wire import POST, REQUEST, RESPONSE, Case, Peer, connected_pair, settle
+from .wire import POST, REQUEST, RESPONSE, Case, Peer, settle
 
 
 class TestServeForever(Case):

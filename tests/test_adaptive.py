@@ -12,8 +12,8 @@ from hyperframe.frame import PingFrame, SettingsFrame, WindowUpdateFrame
 
 import aioh2
 from aioh2 import SettingCodes
+from aioh2.testing import connected_pair, virtual_time
 
-from .link import in_virtual_time, linked_pair
 from .wire import POST, PREFACE, REQUEST, RESPONSE, Peer
 
 MIB = 2**20
@@ -88,8 +88,8 @@ class Transfer:
         return await self._run(handler, server=self.options)
 
     async def _run(self, handler: Any, **options: Any) -> Transfer:
-        client, server = await linked_pair(
-            bandwidth=BANDWIDTH, rtt=self.rtt, kind=Sender, **options
+        client, server = await connected_pair(
+            cls=Sender, latency=self.rtt / 2, bandwidth=BANDWIDTH, **options
         )
         self.sender = server if "client" in options else client
         serving = asyncio.ensure_future(server.serve(handler))
@@ -119,26 +119,26 @@ class Transfer:
 class TestLongPath(unittest.TestCase):
     """100 Mbit/s and 100 ms, where a window of 256 KiB holds a stream to 2.6 MB/s."""
 
-    @in_virtual_time
+    @virtual_time
     async def test_a_fixed_window_is_the_limit(self) -> None:
         for way in (Transfer.down, Transfer.up):
             transfer = await way(Transfer(8 * MIB))
             self.assertGreater(transfer.speed, 2_200_000)
             self.assertLess(transfer.speed, 262_144 / RTT)
 
-    @in_virtual_time
+    @virtual_time
     async def test_a_download_gets_most_of_the_link(self) -> None:
         transfer = await Transfer(32 * MIB, max_window_size=4 * MIB).down()
         self.assertGreater(transfer.speed, 0.8 * BANDWIDTH)
         self.assertGreater(transfer.late_speed, 0.98 * BANDWIDTH)
 
-    @in_virtual_time
+    @virtual_time
     async def test_an_upload_gets_most_of_the_link(self) -> None:
         transfer = await Transfer(32 * MIB, max_window_size=4 * MIB).up()
         self.assertGreater(transfer.speed, 0.8 * BANDWIDTH)
         self.assertGreater(transfer.late_speed, 0.98 * BANDWIDTH)
 
-    @in_virtual_time
+    @virtual_time
     async def test_it_grows_to_the_maximum_and_no_further(self) -> None:
         transfer = await Transfer(8 * MIB, max_window_size=600_000).down()
         self.assertLess(transfer.late_speed, 600_000 / RTT)
@@ -146,7 +146,7 @@ class TestLongPath(unittest.TestCase):
         self.assertGreater(transfer.late_speed, 0.45 * 600_000 / RTT)
         self.assertLessEqual(transfer.ahead, 600_000 - 262_144)
 
-    @in_virtual_time
+    @virtual_time
     async def test_it_grows_no_further_than_the_path_needs(self) -> None:
         """Eight times what is on the way at most, as it doubles while it is below four times."""
         options = {"max_window_size": 64 * MIB, "connection_window_size": 64 * MIB}
@@ -158,24 +158,24 @@ class TestLongPath(unittest.TestCase):
 class TestNoNeed(unittest.TestCase):
     """No window grows that is not the limit, whatever ``max_window_size`` is."""
 
-    @in_virtual_time
+    @virtual_time
     async def test_a_short_path(self) -> None:
         transfer = await Transfer(8 * MIB, rtt=0.004, max_window_size=4 * MIB).down()
         self.assertGreater(transfer.speed, 0.98 * BANDWIDTH)
         self.assertEqual(transfer.ahead, 0)
 
-    @in_virtual_time
+    @virtual_time
     async def test_no_path_at_all(self) -> None:
         transfer = await Transfer(8 * MIB, rtt=0, max_window_size=4 * MIB).down()
         self.assertEqual(transfer.ahead, 0)
 
-    @in_virtual_time
+    @virtual_time
     async def test_a_reader_that_is_slow(self) -> None:
         """160 kB/s."""
         transfer = await Transfer(MIB, pause=0.1, max_window_size=4 * MIB).down()
         self.assertEqual(transfer.ahead, 0)
 
-    @in_virtual_time
+    @virtual_time
     async def test_a_reader_that_is_a_little_slower_than_the_window(self) -> None:
         """1.3 MB/s: half a window in less than two round trips, but it never waits."""
         transfer = await Transfer(4 * MIB, pause=0.0125, max_window_size=4 * MIB).up()
@@ -234,14 +234,14 @@ class Reading:
 
 
 class TestGrowth(unittest.TestCase):
-    @in_virtual_time
+    @virtual_time
     async def test_it_doubles_up_to_the_maximum(self) -> None:
         client = await Reading().start()
         self.assertEqual(
             await client.turns(1000, 1000, 2000, 4000, 8000), [1000, 2000, 4000, 8000, 8000]
         )
 
-    @in_virtual_time
+    @virtual_time
     async def test_what_was_not_waited_for(self) -> None:
         client = await Reading().start()
         await client.turn(1000)
@@ -249,14 +249,14 @@ class TestGrowth(unittest.TestCase):
         self.assertEqual(len(await client.peer.protocol.read_stream(1, 1000)), 1000)
         self.assertEqual([frame.window_increment for frame in await client.frames()], [1000])
 
-    @in_virtual_time
+    @virtual_time
     async def test_two_round_trips_later(self) -> None:
         for after, credit in ((0.199, 2000), (0.201, 1000)):
             client = await Reading().start()
             await client.turn(1000)
             self.assertEqual(await client.turn(1000, after=after), credit)
 
-    @in_virtual_time
+    @virtual_time
     async def test_a_read_of_all(self) -> None:
         """It holds what has come, and waits for more."""
         client = await Reading().start()
@@ -270,7 +270,7 @@ class TestGrowth(unittest.TestCase):
         client.peer.data(1, end=True)
         self.assertEqual(len(await reading), 8000)
 
-    @in_virtual_time
+    @virtual_time
     async def test_a_change_of_settings_leaves_what_has_grown(self) -> None:
         """RFC 9113 section 6.9.2: the peer's window changes by the difference."""
         client = await Reading().start()
@@ -280,7 +280,7 @@ class TestGrowth(unittest.TestCase):
         # half of 1500, and no sooner
         self.assertEqual(await client.turns(749, 1), [0, 750 + 1500])
 
-    @in_virtual_time
+    @virtual_time
     async def test_none_without_the_option(self) -> None:
         client = await Reading(max_window_size=None, keepalive_interval=1).start(rtt=None)
         self.assertEqual(client.pings, [])
@@ -291,7 +291,7 @@ class TestGrowth(unittest.TestCase):
         self.assertEqual(await client.turns(*[1000] * 5), [1000] * 5)
         self.assertEqual(client.pings, [])
 
-    @in_virtual_time
+    @virtual_time
     async def test_an_initial_window_beyond_the_maximum(self) -> None:
         """What has grown beside it could exceed what a window may be."""
         client = await Reading().start()
@@ -303,7 +303,7 @@ class TestGrowth(unittest.TestCase):
 
 
 class TestRoundTrip(unittest.TestCase):
-    @in_virtual_time
+    @virtual_time
     async def test_one_ping_at_the_beginning(self) -> None:
         client = await Reading().start(rtt=None)
         self.assertEqual(len(client.pings), 1)
@@ -311,7 +311,7 @@ class TestRoundTrip(unittest.TestCase):
         await client.turns(*[1000] * 5)
         self.assertEqual(client.pings, [])
 
-    @in_virtual_time
+    @virtual_time
     async def test_of_a_server_too(self) -> None:
         server = Peer(aioh2.H2Protocol(False, max_window_size=MIB))
         server.protocol.connection_made(server.transport)
@@ -322,7 +322,7 @@ class TestRoundTrip(unittest.TestCase):
         server.send(SettingsFrame())
         self.assertEqual(await server.frames(PingFrame), [])
 
-    @in_virtual_time
+    @virtual_time
     async def test_a_peer_that_does_not_answer(self) -> None:
         """Nothing grows, and it is not asked twice."""
         client = await Reading().start(rtt=None)
@@ -331,7 +331,7 @@ class TestRoundTrip(unittest.TestCase):
             await asyncio.sleep(15)
         self.assertEqual(len(client.pings), 1)
 
-    @in_virtual_time
+    @virtual_time
     async def test_the_shortest_counts(self) -> None:
         """A PING that had to queue behind a body says nothing of the path."""
         client = await Reading().start()
@@ -342,7 +342,7 @@ class TestRoundTrip(unittest.TestCase):
         await client.turn(1000)
         self.assertEqual(await client.turn(1000, after=0.3), 1000)
 
-    @in_virtual_time
+    @virtual_time
     async def test_it_is_measured_again_where_it_matters(self) -> None:
         """The first was too long: what was measured later holds."""
         client = await Reading().start(rtt=3)
@@ -379,13 +379,13 @@ class TestBound(unittest.TestCase):
         credit = await client.turns(20_000, 20_000, 40_000, 65_535, 65_535)
         self.assertEqual(sum(credit) - (145_535 + 65_535), self.WHOLE)
 
-    @in_virtual_time
+    @virtual_time
     async def test_one_can_have_it_all(self) -> None:
         client = await self.start()
         await self.fill(client)
         self.assertEqual(await client.turns(*[20_000] * 3, stream_id=3), [20_000] * 3)
 
-    @in_virtual_time
+    @virtual_time
     async def test_many_at_once(self) -> None:
         client = Reading(max_window_size=MIB, connection_window_size=self.WHOLE)
         await client.start(streams=50)
@@ -396,7 +396,7 @@ class TestBound(unittest.TestCase):
                 windows[stream_id] = await client.turn(window, stream_id, after=0.001)
         self.assertEqual(sum(windows.values()) - 50 * 1000, self.WHOLE)
 
-    @in_virtual_time
+    @virtual_time
     async def test_a_stream_that_was_read_to_its_end_gives_it_back(self) -> None:
         for end_first in (False, True):
             client = await self.start()
@@ -410,7 +410,7 @@ class TestBound(unittest.TestCase):
                 client.peer.data(1, end=True)
             self.assertEqual(await client.turns(20_000, stream_id=3), [40_000])
 
-    @in_virtual_time
+    @virtual_time
     async def test_a_stream_that_was_reset_gives_it_back(self) -> None:
         client = await self.start()
         await self.fill(client)
@@ -418,7 +418,7 @@ class TestBound(unittest.TestCase):
         client.peer.protocol.reset_stream(1)
         self.assertEqual(await client.turns(20_000, stream_id=3), [40_000])
 
-    @in_virtual_time
+    @virtual_time
     async def test_what_nobody_reads_holds_it_until_it_is_forgotten(self) -> None:
         client = await self.start(concurrency=1)
         await self.fill(client)

@@ -26,8 +26,9 @@ from hyperframe.frame import (
 
 import aioh2
 from aioh2 import ConnectionClosed, ErrorCodes, SettingCodes, StreamClosed, StreamReset
+from aioh2.testing import connected_pair
 
-from .wire import POST, PREFACE, REQUEST, RESPONSE, Case, Peer, connected_pair, settle
+from .wire import POST, PREFACE, REQUEST, RESPONSE, Case, Peer, settle
 
 TRAILERS = [("t", "u")]
 BODY = b"0123456789abcdefghij"

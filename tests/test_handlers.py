@@ -20,9 +20,10 @@ from hyperframe.frame import (
 )
 
 import aioh2
+from aioh2.testing import connected_pair
 
 from .test_shutdown import LAST, Timed, ack_announcement, last_streams
-from .wire import POST, REQUEST, RESPONSE, MemoryTransport, Peer, connected_pair, settle
+from .wire import POST, REQUEST, RESPONSE, MemoryTransport, Peer, settle
 
 LOG = "aioh2.server"
 

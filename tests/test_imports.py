@@ -44,7 +44,17 @@ import aioh2.scheduler
 
 REPOSITORY = pathlib.Path(__file__).parents[1]
 FOLDER = pathlib.Path(aioh2.__file__).parent
-SOURCES = {path.stem: path.read_text(encoding="utf-8") for path in FOLDER.glob("*.py")}
+
+
+def room_of(path: pathlib.Path) -> str:
+    """Return what a file is called here: dotted below a package, which is its ``__init__``."""
+    *packages, name = path.relative_to(FOLDER).with_suffix("").parts
+    return ".".join(packages if packages and name == "__init__" else [*packages, name])
+
+
+SOURCES = {room_of(path): path.read_text(encoding="utf-8") for path in FOLDER.rglob("*.py")}
+#: The packages inside of the package.
+PACKAGES = {room_of(path.parent / "__init__.py") for path in FOLDER.glob("*/__init__.py")}
 
 #: The rooms from the lowest to the highest: one imports from those in lower rows only.
 ORDER = (
@@ -58,6 +68,8 @@ ORDER = (
     {"driver"},
     {"protocol"},
     {"client", "server"},
+    {"testing.loop", "testing.transports", "testing.leaks"},
+    {"testing.peer", "testing.pair"},
     {"testing"},
 )
 RANK = {name: rank for rank, row in enumerate(ORDER) for name in row}
@@ -90,8 +102,8 @@ PUBLIC = {
 # --- imports -------------------------------------------------------------------------------
 
 
-def imports(source: str) -> Iterator[tuple[str, bool]]:
-    """Every module that ``source`` imports, those in functions and for types too.
+def imports(source: str, room: str = "") -> Iterator[tuple[str, bool]]:
+    """Every module that ``source``, of ``room``, imports, in functions and for types too.
 
     Yields rooms as ``".name"`` and other packages by their first name, and whether it is an
     import at run time.
@@ -108,8 +120,8 @@ def imports(source: str) -> Iterator[tuple[str, bool]]:
         if isinstance(node, ast.Import):
             names = [alias.name for alias in node.names]
         elif isinstance(node, ast.ImportFrom):
-            module = "." * node.level + (node.module or "")
-            whole = module in (".", "aioh2")
+            module = _absolute(node, room)
+            whole = node.module is None or module == "aioh2"
             names = [f"{module.rstrip('.')}.{a.name}" for a in node.names] if whole else [module]
         else:
             continue
@@ -117,12 +129,23 @@ def imports(source: str) -> Iterator[tuple[str, bool]]:
             yield _room_or_package(name), id(node) not in for_types
 
 
+def _absolute(node: ast.ImportFrom, name: str) -> str:
+    """Return the module's name; within the package with a point before it."""
+    if not node.level:
+        return node.module or ""
+    parts = name.split(".") if name in PACKAGES else name.split(".")[:-1]
+    base = ["", *parts][: 1 + len(parts) - (node.level - 1)]
+    return ".".join([*base, *([node.module] if node.module else [])]) or "."
+
+
 def _room_or_package(name: str) -> str:
     first, _, rest = name.partition(".")
     if first not in ("", "aioh2"):
         return first
-    room = rest.partition(".")[0]
-    return f".{room}" if room in SOURCES or room in RANK else f".{PACKAGE}"
+    for room in (".".join(rest.split(".")[:2]), rest.partition(".")[0]):
+        if room in SOURCES or room in RANK:
+            return f".{room}"
+    return f".{PACKAGE}"
 
 
 class TestArrows(unittest.TestCase):
@@ -135,7 +158,8 @@ class TestArrows(unittest.TestCase):
 
     def test_imports_run_one_way(self) -> None:
         for name, source in SOURCES.items():
-            for target in {room[1:] for room, _ in imports(source) if room.startswith(".")}:
+            targets = {room[1:] for room, _ in imports(source, name) if room.startswith(".")}
+            for target in targets:
                 if name in RANK and target in RANK:
                     with self.subTest(f"{name} imports {target}"):
                         self.assertLess(RANK[target], RANK[name])
@@ -143,7 +167,7 @@ class TestArrows(unittest.TestCase):
     def test_no_room_imports_the_package(self) -> None:
         for name, source in SOURCES.items():
             with self.subTest(name):
-                self.assertNotIn(f".{PACKAGE}", {module for module, _ in imports(source)})
+                self.assertNotIn(f".{PACKAGE}", {room for room, _ in imports(source, name)})
 
     def test_how_imports_are_read(self) -> None:
         for source, expected in [
@@ -168,12 +192,26 @@ class TestArrows(unittest.TestCase):
             with self.subTest(source):
                 self.assertEqual({*imports(source)}, expected)
 
+    def test_how_imports_are_read_in_a_package(self) -> None:
+        for source, name, expected in [
+            ("from ..protocol import H2Protocol", "testing.peer", ".protocol"),
+            ("from .transports import connect", "testing.peer", ".testing.transports"),
+            ("from . import transports", "testing.peer", ".testing.transports"),
+            ("from .transports import connect", "testing", ".testing.transports"),
+            ("from .. import flow", "testing.peer", ".flow"),
+            ("from .. import H2Protocol", "testing.peer", ".__init__"),
+            ("from aioh2.testing.peer import ScriptedPeer", "server", ".testing.peer"),
+            ("from .testing import ScriptedPeer", "server", ".testing"),
+        ]:
+            with self.subTest(source, name=name):
+                self.assertEqual({*imports(source, name)}, {(expected, True)})
+
 
 class TestRunTime(unittest.TestCase):
     def test_only_what_is_declared_is_imported(self) -> None:
         allowed = DEPENDENCIES | sys.stdlib_module_names
         for name, source in SOURCES.items():
-            for module in {module for module, runs in imports(source) if runs}:
+            for module in {module for module, runs in imports(source, name) if runs}:
                 if not module.startswith("."):
                     with self.subTest(f"{name} imports {module}"):
                         self.assertTrue(module in allowed, f"{module} is not declared")

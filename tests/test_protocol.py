@@ -32,6 +32,7 @@ from hyperframe.frame import (
 
 import aioh2
 from aioh2 import SettingCodes
+from aioh2.testing import connected_pair
 
 from .test_shutdown import LAST, LIMIT, Timed
 from .wire import (
@@ -42,7 +43,6 @@ from .wire import (
     Case,
     MemoryTransport,
     Peer,
-    connected_pair,
     settle,
 )
 
@@ -868,7 +868,7 @@ class TestPush(Timed):
         return peer
 
     async def test_both_ways(self) -> None:
-        client, server = await connected_pair({"enable_push": True})
+        client, server = await connected_pair(client={"enable_push": True})
         stream_id = await self.soon(client.start_request(REQUEST, end_stream=True))
         await self.soon(server.recv_request())
         promise = await self.waiting(client.recv_push(stream_id))
@@ -1796,7 +1796,9 @@ class TestStreams(Timed):
         self.assertEqual(await self.soon(client.recv_trailers(1)), [])
 
     async def test_bytes_for_headers(self) -> None:
-        client, server = await connected_pair({"header_encoding": None}, {"header_encoding": None})
+        client, server = await connected_pair(
+            client={"header_encoding": None}, server={"header_encoding": None}
+        )
         await self.soon(client.start_request([*REQUEST, (b"x", b"\xff")], end_stream=True))
         _, headers = await self.soon(server.recv_request())
         self.assertIn((b"x", b"\xff"), headers)

@@ -18,8 +18,9 @@ from hyperframe.frame import (
 )
 
 import aioh2
+from aioh2.testing import connected_pair
 
-from .wire import POST, REQUEST, RESPONSE, Case, MemoryTransport, Peer, connected_pair, settle
+from .wire import POST, REQUEST, RESPONSE, Case, MemoryTransport, Peer, settle
 
 T = TypeVar("T")
 

@@ -27,8 +27,9 @@ from hypothesis import strategies as st
 
 import aioh2
 from aioh2 import SettingCodes, StreamClosed, StreamReset
+from aioh2.testing import connected_pair
 
-from .wire import POST, REQUEST, RESPONSE, Case, Peer, connected_pair, settle
+from .wire import POST, REQUEST, RESPONSE, Case, Peer, settle
 
 TRAILERS = [("t", "u")]
 EARLY_HINTS = [(":status", "103"), ("link", "</a.css>")]

@@ -17,8 +17,9 @@ from hyperframe.frame import DataFrame, RstStreamFrame, WindowUpdateFrame
 
 import aioh2
 from aioh2 import SettingCodes
+from aioh2.testing import connected_pair
 
-from .wire import POST, RESPONSE, Case, Peer, connected_pair, settle
+from .wire import POST, RESPONSE, Case, Peer, settle
 
 CONNECT = [(":method", "CONNECT"), (":authority", "b.test:443")]
 EXTENDED = [
@@ -70,7 +71,7 @@ class TunnelCase(Case):
         server: dict[str, Any] | None = None,
     ) -> tuple[aioh2.H2Stream, aioh2.H2Stream]:
         """Return both ends of a stream whose headers are done, the client's first."""
-        ends = await connected_pair(client, server)
+        ends = await connected_pair(client=client, server=server)
         for end in ends:
             self.at_the_end(end.abort)
         near = await ends[0].open_stream(request)

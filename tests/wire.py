@@ -10,7 +10,6 @@ import unittest
 from collections.abc import Iterable
 from typing import Any
 
-import hpack
 from hyperframe.frame import (
     DataFrame,
     Frame,
@@ -24,6 +23,7 @@ from hyperframe.frame import (
 )
 
 import aioh2
+from aioh2.testing import ScriptedPeer
 
 PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
 REQUEST = [(":method", "GET"), (":scheme", "http"), (":authority", "a.test"), (":path", "/")]
@@ -116,14 +116,14 @@ class MemoryTransport(asyncio.Transport):
     def resume_reading(self) -> None: ...
 
 
-class Peer:
-    """The other side of one protocol: it sends what it is told, legal or not."""
+class Peer(ScriptedPeer):
+    """The other side of one protocol, which gets what is sent at once, within the call."""
 
     def __init__(self, protocol: aioh2.H2Protocol, **extra: Any) -> None:
+        super().__init__(not protocol.client_side, ack_settings=False, ack_pings=False)
         self.protocol = protocol
-        self.transport = MemoryTransport(protocol, **extra)
-        self.encoder = hpack.Encoder()
-        self.decoder = hpack.Decoder()
+        # that of the protocol: what this side sends needs none
+        self.transport: MemoryTransport = MemoryTransport(protocol, **extra)
         self._read = 0
 
     @classmethod
@@ -225,54 +225,7 @@ class Peer:
         Header blocks are decoded into the attribute ``headers``.
         """
         await settle()
-        found = []
-        data = self.transport.written
-        if self._read == 0 and data.startswith(PREFACE):
-            self._read = len(PREFACE)
-        while len(data) - self._read >= 9:
-            header = memoryview(bytes(data[self._read : self._read + 9]))
-            frame, length = Frame.parse_frame_header(header)
-            body = bytes(data[self._read + 9 : self._read + 9 + length])
-            frame.parse_body(memoryview(body))
-            self._read += 9 + length
-            if isinstance(frame, (HeadersFrame, PushPromiseFrame)):
-                frame.headers = self.decoder.decode(frame.data)
-            if not kinds or isinstance(frame, kinds):
-                found.append(frame)
-        assert len(data) == self._read, "half a frame was written"
-        return found
-
-
-async def connected_pair(
-    client: dict[str, Any] | None = None, server: dict[str, Any] | None = None
-) -> tuple[aioh2.H2Protocol, aioh2.H2Protocol]:
-    """Return a client and a server over an in-memory transport, past their greetings."""
-    ends = (
-        aioh2.H2Protocol(True, **(client or {})),
-        aioh2.H2Protocol(False, **(server or {})),
-    )
-    transports = [MemoryTransport(end) for end in ends]
-    loop = asyncio.get_running_loop()
-
-    def deliver(to: int, data: bytes) -> None:
-        if not transports[to].closed:
-            ends[to].data_received(data)
-
-    for here, there in ((0, 1), (1, 0)):
-        transports[here].sink = lambda data, there=there: loop.call_soon(deliver, there, data)
-    for end, transport in zip(ends, transports, strict=True):
-        end.connection_made(transport)
-    await settle()
-
-    def link(here: int, there: int) -> None:
-        close = transports[here].close
-
-        def both() -> None:
-            close()
-            loop.call_soon(transports[there].close)
-
-        transports[here].close = both  # type: ignore[method-assign]
-
-    link(0, 1)
-    link(1, 0)
-    return ends
+        read, self._read = self._read, len(self.transport.written)
+        self.data_received(bytes(self.transport.written[read:]))
+        assert not self._buffer, "half a frame was written"
+        return self.take(*kinds)
