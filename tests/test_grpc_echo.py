@@ -175,6 +175,7 @@ class TestClient(Case):
         connections = iter([peer.protocol for peer in self.peers])
 
         async def connect(*address: object, **options: object) -> aioh2.H2Protocol:
+            await settle(1)
             return next(connections)
 
         self.enterContext(mock.patch.object(aioh2, "open_connection", connect))
@@ -203,6 +204,14 @@ class TestClient(Case):
         self.peer.respond(1, [("grpc-status", "0")], end=True)
         await settle()
         self.assertEqual(call.result(), b"world")
+
+    async def test_calls_that_begin_together_share_a_connection(self) -> None:
+        calls = [asyncio.create_task(self.channel.unary("Echo", b"")) for _ in range(3)]
+        await settle(50)
+        self.assertEqual(len(await self.peer.frames(HeadersFrame)), 3)
+        self.peer.goaway(0)
+        self.peers[1].goaway(0)
+        await asyncio.gather(*calls, return_exceptions=True)
 
     async def test_resets(self) -> None:
         meant = {

@@ -11,7 +11,7 @@ import contextlib
 import io
 import queue
 import sys
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable
 from functools import partial
 from typing import TYPE_CHECKING, Any
 from unittest import mock
@@ -572,17 +572,28 @@ class TestGrpcioAsServer(GrpcCase):
     @within(60)
     async def test_command(self) -> None:
         """the command line"""
-        async with GrpcioServer() as server:
-            address = f"127.0.0.1:{server.port}"
-            for arguments, code, lines in self.commands():
-                client = Example("grpc_echo.py", "call", address, *arguments)
-                client._ready = None
-                await Program.__aenter__(client)
-                await client.wait()
-                self.assertEqual((client.code, client.lines), (code, lines))
+        files = self.issue_certificates()
+        async with (
+            GrpcioServer() as plain,
+            GrpcioServer("--cert", files.cert, "--key", files.key) as secure,
+        ):
+            for arguments, code, line in [
+                (["Echo", "hello", "--timeout", "20"], 0, "hello"),
+                (["Split", "one two"], 0, "one two"),
+                (["Fail", "5 nothing"], 1, "NOT_FOUND: nothing"),
+                (["Wait", "", "--timeout", ".3"], 1, "DEADLINE_EXCEEDED: the deadline has passed"),
+            ]:
+                await self.check_command(plain, arguments, code, line)
+            trusting = ["Echo", "hello", "--ca", files.authority]
+            await self.check_command(secure, trusting, 0, "hello")
 
-    def commands(self) -> Iterator[tuple[list[str], int, list[str]]]:
-        yield ["Echo", "hello", "--timeout", "20"], 0, ["hello"]
-        yield ["Chat", "one", "two"], 0, ["one", "two"]
-        yield ["Fail", "5 nothing"], 1, ["NOT_FOUND: nothing"]
-        yield ["Wait", "", "--timeout", ".3"], 1, ["DEADLINE_EXCEEDED: the deadline has passed"]
+    async def check_command(
+        self, server: GrpcioServer, arguments: list[str], code: int, line: str
+    ) -> None:
+        address = f"127.0.0.1:{server.port}"
+        example = str(HERE.parent.parent / "examples" / "grpc_echo.py")
+        async with Program(
+            *(sys.executable, "-W", "error", example, "call", address, *arguments)
+        ) as client:
+            await client.wait()
+        self.assertEqual((client.code, client.lines), (code, [line]))
