@@ -1321,6 +1321,21 @@ class TestKeepalive(Timed):
         await self.after(3.1)
         self.assertFalse(self.peer.transport.closed)
 
+    async def test_an_interval_shorter_than_the_timeout(self) -> None:
+        """Each interval without bytes has its PING, whatever time the last one might have had."""
+        peer = await Peer.of_client(keepalive_interval=2, keepalive_timeout=60)
+        for _ in range(5):
+            await self.after(2.1)
+            (ping,) = await peer.frames(PingFrame)
+            await self.after(0.1)
+            peer.ack_ping(ping)
+        await self.after(2.1)
+        self.assertEqual(len(await peer.frames(PingFrame)), 1)
+        await self.after(59)
+        self.assertFalse(peer.transport.closed)
+        await self.after(1)
+        self.assertTrue(peer.transport.aborted)
+
     async def test_no_answer(self) -> None:
         await self.soon(self.client.start_request(REQUEST))
         response = await self.waiting(self.client.recv_response(1))
