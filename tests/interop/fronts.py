@@ -322,8 +322,8 @@ class InFront(FrontCase):
     side = "server"
     #: What each request has to have.
     headers: ClassVar[Mapping[str, str]] = MappingProxyType({})
-    #: How many connections the backend gets at most, for requests that come 20 at a time.
-    connections: ClassVar[int] = 20
+    #: How many connections the backend gets at most: a few more than requests at a time.
+    connections: ClassVar[int] = 2 * _AT_ONCE
     #: Seconds after which the backend ends idle connections, where it does.
     idle_timeout: ClassVar[float] = 0.1
 
