@@ -354,14 +354,14 @@ class InFront(FrontCase):
         opened = [protocol.stats.streams_opened for protocol in backend.connections]
         self.assertEqual(sum(opened), number)
 
-    @within(30)
+    @within(60)
     async def test_requests(self) -> None:
         """500 requests"""
         async with self.both() as (front, backend):
             await self.check_requests(front, backend)
             self.assertLessEqual(len(backend.connections), self.connections)
 
-    @within(30)
+    @within(60)
     async def test_tls(self) -> None:
         """500 requests over TLS"""
         async with self.both(self.issue_certificates()) as (front, backend):
@@ -369,21 +369,21 @@ class InFront(FrontCase):
             self.assertEqual(backend.alpn, {"h2"})
             self.assertLessEqual(len(backend.connections), self.connections)
 
-    @within(30)
+    @within(60)
     async def test_upload(self) -> None:
         """8 MiB there and back"""
         async with self.both() as (front, _), await front.connect() as client:
             answer = await client.fetch("/upload", LARGE, headers=self.headers)
             self.assertEqual((answer.status, sha256(answer.body)), ("200", sha256(LARGE)))
 
-    @within(30)
+    @within(60)
     async def test_trailers(self) -> None:
         """trailers of the response"""
         async with self.both() as (front, _), await front.connect() as client:
             answer = await client.fetch("/trailers", b"abc", headers=self.headers)
         self.assertEqual(answer.trailers, [("length", "3")])
 
-    @within(30)
+    @within(60)
     async def test_trailers_of_a_request(self) -> None:
         """trailers of a request"""
         trailers = [("checksum", "abc")]
@@ -393,7 +393,7 @@ class InFront(FrontCase):
             )
         self.assertEqual(answer.trailers, [("length", "3"), *trailers])
 
-    @within(30)
+    @within(60)
     async def test_client_goes_away(self) -> None:
         """client goes away half way: the handler is cancelled"""
         async with self.both() as (front, backend), await front.connect() as client:
@@ -429,7 +429,7 @@ class InFront(FrontCase):
         self.assertEqual(await backend.under_way.get(), "/endless")
         return stream
 
-    @within(30)
+    @within(60)
     async def test_backend_ends_idle_connections(self) -> None:
         """connections that the backend ends when they are idle (``idle_timeout``)"""
         async with (
@@ -443,7 +443,7 @@ class InFront(FrontCase):
                     await protocol.wait_closed()
             self.assertGreaterEqual(len(backend.connections), 3)
 
-    @within(30)
+    @within(60)
     async def test_backend_ends_old_connections(self) -> None:
         """500 requests over connections that the backend ends by age (``max_connection_age``)"""
         async with self.both(max_connection_age=0.1) as (front, backend):
@@ -527,13 +527,13 @@ class AsServer(FrontCase):
         answer = await client.fetch("/download")
         self.assertEqual((answer.status, sha256(answer.body)), ("200", sha256(DOWNLOAD)))
 
-    @within(30)
+    @within(60)
     async def test_bodies(self) -> None:
         """8 MiB upload, 16 MiB download"""
         async with self.serve() as front, await front.connect() as client:
             await self.check_bodies(client)
 
-    @within(30)
+    @within(60)
     async def test_bodies_tls(self) -> None:
         """8 MiB upload, 16 MiB download over TLS"""
         files = self.issue_certificates()
@@ -557,7 +557,7 @@ class AsServer(FrontCase):
         assert isinstance(reason, aioh2.ConnectionClosed)
         self.assertEqual((reason.initiator, reason.error_code), ("peer", 0))
 
-    @within(30)
+    @within(60)
     async def test_reload(self) -> None:
         """reload during a download over TLS"""
         async with self.serve(self.issue_certificates()) as front:
@@ -567,7 +567,7 @@ class AsServer(FrontCase):
             async with await front.connect() as client:
                 self.assertEqual((await client.fetch("/word")).headers["generation"], "2")
 
-    @within(30)
+    @within(60)
     async def test_reloads(self) -> None:
         """1,000 requests over TLS across two reloads"""
         files = self.issue_certificates()
@@ -580,7 +580,7 @@ class AsServer(FrontCase):
             self.assertEqual(len(resender.clients), 3)
         self.check_done(1000)
 
-    @within(30)
+    @within(60)
     async def test_idle(self) -> None:
         """connection that the server ends when it is idle"""
         async with self.serve(idle="300ms") as front, Resender(front) as resender:

@@ -100,7 +100,7 @@ ProxyPass / h2://localhost:@backend/ ttl=1
 """
     )
 
-    @within(30)
+    @within(60)
     async def test_backend_ends_idle_connections(self) -> None:
         """connections that the backend ends when they are idle (``idle_timeout``)
 
@@ -110,7 +110,7 @@ ProxyPass / h2://localhost:@backend/ ttl=1
         """
         await super().test_backend_ends_idle_connections()
 
-    @within(30)
+    @within(60)
     async def test_backend_ends_old_connections(self) -> None:
         """500 requests over connections that the backend ends by age (``max_connection_age``)
 
@@ -143,7 +143,7 @@ class TestApacheAsServer(Apache, fronts.AsServer):
         self.reconfigure(front, generation)
         await front.signal(signal.SIGUSR1, self.ready)
 
-    @within(30)
+    @within(60)
     async def test_reloads(self) -> None:
         """1,000 requests over TLS across two reloads
 

@@ -89,7 +89,7 @@ https://127.0.0.1:@port {
 """
     )
 
-    @within(30)
+    @within(60)
     async def test_trailers_of_a_request(self) -> None:
         """trailers of a request
 
@@ -127,7 +127,7 @@ class TestCaddyAsServer(Caddy, fronts.AsServer):
         answer = await client.fetch("/echo", LARGE)
         self.assertEqual((answer.status, sha256(answer.body)), ("200", sha256(LARGE)))
 
-    @within(30)
+    @within(60)
     async def test_shutdown(self) -> None:
         """shutdown (SIGTERM) during a download"""
         async with self.serve(self.issue_certificates()) as front:

@@ -85,7 +85,7 @@ class TestNginxInFront(Nginx, fronts.InFront):
 """
     )
 
-    @within(30)
+    @within(60)
     async def test_trailers_of_a_request(self) -> None:
         """trailers of a request
 
@@ -102,7 +102,7 @@ class TestNginxInFront(Nginx, fronts.InFront):
             self.assertFalse(caught.exception.retryable)
             await client.wait_closed()
 
-    @within(30)
+    @within(60)
     async def test_client_goes_away(self) -> None:
         """client goes away half way: the handler is cancelled
 
@@ -142,14 +142,14 @@ class TestNginxAsServer(Nginx, fronts.AsServer):
         self.reconfigure(front, generation)
         await front.signal(signal.SIGHUP, "gracefully shutting down")
 
-    @within(30)
+    @within(60)
     async def test_trailers(self) -> None:
         """trailers"""
         async with self.serve() as front, await front.connect() as client:
             answer = await client.fetch("/word")
             self.assertEqual((answer.body, answer.trailers), (b"word", [("checksum", "abc")]))
 
-    @within(30)
+    @within(60)
     async def test_goaway(self) -> None:
         """2,500 requests across a GOAWAY after every 1,000"""
         async with self.serve() as front, fronts.Resender(front) as resender:
