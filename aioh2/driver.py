@@ -107,8 +107,8 @@ class Driver(asyncio.Protocol):
     UNREAD: Final = 4_096
     #: Shares of a tick that are still worked off once the transport is gone.
     LAST_SHARES: Final = 16
-    #: Seconds, and bytes, for which input is dropped after the GOAWAY of an error: closing a
-    #: socket with unread input takes from the peer what it has not read either.
+    #: Seconds, and bytes, for which input is dropped after a server's last GOAWAY, and after that
+    #: of an error: closing a socket that input comes to takes from the peer what it has not read.
     LINGER_SECONDS: Final = 1
     LINGER_BYTES: Final = 16_777_216
 
@@ -1182,7 +1182,7 @@ class Driver(asyncio.Protocol):
         else:
             last = self._conn.highest_inbound_stream_id
             reason = ConnectionClosed(ErrorCodes.NO_ERROR, last, None, "local")
-        self._close(reason)
+        self._close(reason, linger=not self.client_side)
 
     def _close(self, reason: AIOH2Exception, *, linger: bool = False) -> None:
         """End everything, write what was framed, and close the transport.

@@ -885,6 +885,36 @@ class TestLingering(AbuseCase):
             self.assertIs(peer.transport.closed, not lingers)
             peer.lose()
 
+    async def test_after_a_drain(self) -> None:
+        peer = await self.victim()
+        peer.request(3)
+        leaving = await self.waiting(peer.protocol.shutdown())
+        [ping] = await peer.frames(PingFrame)
+        peer.ack_ping(ping)
+        for stream_id in (1, 3):
+            await peer.protocol.start_response(stream_id, RESPONSE)
+            await peer.protocol.send_data(stream_id, b"words", end_stream=True)
+        peer.reset(1)
+        await settle()
+        self.assertTrue(peer.transport.ended)  # type: ignore[attr-defined]
+        self.assertFalse(peer.transport.closed)
+        # the peer still gives back what it has read
+        peer.window(0, 10)
+        self.assertFalse(leaving.done())
+        peer.lose()
+        await settle()
+        self.assertTrue(leaving.done())
+
+    async def test_not_after_the_drain_of_a_client(self) -> None:
+        peer = await self.victim(client=True)
+        leaving = await self.waiting(peer.protocol.shutdown())
+        await peer.protocol.end_stream(1)
+        peer.respond(1, end=True)
+        await settle()
+        self.assertFalse(peer.transport.ended)  # type: ignore[attr-defined]
+        self.assertTrue(peer.transport.closed)
+        await leaving
+
     async def test_not_where_the_peer_has_ended(self) -> None:
         peer = await self.victim(frames_per_tick=1)
         peer.send_bytes(data(1, b"x") + window_update(0, 0))
