@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import re
 from collections.abc import Awaitable, Callable
 from typing import NamedTuple
@@ -10,6 +9,7 @@ from typing import NamedTuple
 import aioh2
 
 from .cases import PeerCase, within
+from .page import Page
 from .programs import LARGE, EchoServer, Output, require, run, sha256
 
 Handler = Callable[[aioh2.H2Stream], Awaitable[None]]
@@ -34,39 +34,15 @@ def received(output: str) -> list[Received]:
     ]
 
 
-class Page:
-    """A page, and bodies of one size that begin together once so many are asked for."""
-
-    SIZE = 512 * 1024
-    HTML = b"""<html><head><img src="/image.png"/><link rel="stylesheet" href="/style.css"/>
-        <script src="/script.js"></script></head></html>"""
-
-    def __init__(self, bodies: int) -> None:
-        self._missing = bodies
-        self._all = asyncio.Event()
-
-    async def handle(self, stream: aioh2.H2Stream) -> None:
-        """Answer a request."""
-        await stream.start_response({":status": "200", "content-type": "text/html"})
-        if (":path", "/") in stream.request_headers:
-            await stream.send_data(self.HTML, end_stream=True)
-            return
-        self._missing -= 1
-        if not self._missing:
-            # in the next tick, when all wait
-            asyncio.get_running_loop().call_soon(self._all.set)
-        await self._all.wait()
-        await stream.send_data(bytes(self.SIZE), end_stream=True)
-
-    def before_the_end_of(self, path: str, output: str) -> dict[str, int]:
-        """Return how much of the others had come at the end of a body."""
-        sizes: dict[str, int] = {}
-        for frame in received(output):
-            sizes[frame.path] = sizes.get(frame.path, 0) + frame.size
-            if frame.path == path and frame.is_last:
-                assert sizes.pop(path) == self.SIZE
-                return sizes
-        raise AssertionError(f"{path} has not come to its end: {output}")
+def before_the_end_of(path: str, output: str) -> dict[str, int]:
+    """Return how much of the other bodies had come at the end of a page's body."""
+    sizes: dict[str, int] = {}
+    for frame in received(output):
+        sizes[frame.path] = sizes.get(frame.path, 0) + frame.size
+        if frame.path == path and frame.is_last:
+            assert sizes.pop(path) == Page.SIZE
+            return sizes
+    raise AssertionError(f"{path} has not come to its end: {output}")
 
 
 class TestNghttp(PeerCase):
@@ -157,38 +133,35 @@ class TestNghttp(PeerCase):
     @within(60)
     async def test_weights(self) -> None:
         """Priorities: of two requests the heavier is served first."""
-        page = Page(2)
         output = await self.fetch_from(
-            *(page.handle, ("--window-bits=24", "--weight=1", "--weight=256")),
+            *(Page(2).handle, ("--window-bits=24", "--weight=1", "--weight=256")),
             *("/light", "/heavy"),
         )
         self.assertIn("dep_stream_id=11, weight=256", output)
         # what the connection's window lets through before anybody has to wait, and a little
-        before = page.before_the_end_of("/heavy", output)
-        self.assertLess(before.get("/light", 0), page.SIZE / 4)
+        before = before_the_end_of("/heavy", output)
+        self.assertLess(before.get("/light", 0), Page.SIZE / 4)
 
     @within(60)
     async def test_dependencies(self) -> None:
         """Priorities: style sheet before image, by a tree of idle streams."""
-        page = Page(3)
-        output = await self.fetch_from(page.handle, ("--window-bits=24", "--get-assets"), "/")
+        output = await self.fetch_from(Page(3).handle, ("--window-bits=24", "--get-assets"), "/")
         # the image is asked for first; its weight is 1, beside 32
         asked = re.findall(r":path: (\S+)", output)
         self.assertEqual(asked, ["/", "/image.png", "/style.css", "/script.js"])
-        before = page.before_the_end_of("/style.css", output)
-        self.assertLess(before.get("/image.png", 0), page.SIZE / 4)
+        before = before_the_end_of("/style.css", output)
+        self.assertLess(before.get("/image.png", 0), Page.SIZE / 4)
 
     @within(60)
     async def test_no_rfc7540_priorities(self) -> None:
         """Priorities of RFC 7540 switched off (RFC 9218): weights change nothing."""
-        page = Page(2)
         output = await self.fetch_from(
-            page.handle,
+            Page(2).handle,
             ("--window-bits=24", "--no-rfc7540-pri", "--weight=1", "--weight=256"),
             *("/light", "/heavy"),
         )
         # one after another, in the order of their ids (RFC 9218 section 10)
-        self.assertEqual(page.before_the_end_of("/light", output), {})
+        self.assertEqual(before_the_end_of("/light", output), {})
 
     @within(60)
     async def test_header_table_sizes(self) -> None:
