@@ -141,7 +141,8 @@ class TestCurl(PeerCase):
 
         upload = self.write("upload", LARGE)
         output = await self.fetch_from(
-            *(handle, "--header", "Expect: 100-continue", "--data-binary", f"@{upload}"),
+            *(handle, "--header", "Expect: 100-continue", "--expect100-timeout", "30"),
+            *("--data-binary", f"@{upload}"),
             *("--dump-header", str(self.directory / "headers")),
         )
         self.check(output)

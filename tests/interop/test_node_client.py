@@ -47,6 +47,7 @@ class NodeClientCase(PeerCase):
         arguments = url, json.dumps(steps), json.dumps(options)
         output = await run("node", str(HERE / "node_client.js"), *arguments)
         self.assertEqual((output.code, output.stderr), (0, ""))
+        self.assertTrue(output.text, "Node has ended before its last step")
         told = json.loads(output.text)
         self.assertEqual([code for code, *_ in told["events"]["goaway"] if code != "0"], [])
         return told
