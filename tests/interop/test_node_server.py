@@ -416,18 +416,20 @@ class TestSettings(NodeServerCase):
     async def test_settings_of_the_client_change(self) -> None:
         """Our settings change at run time, during downloads too."""
         client = await self.connect()
-        enough = asyncio.Event()
-        async with asyncio.TaskGroup() as downloads:
-            for _ in range(3):
-                downloads.create_task(self.echo_until(client, enough))
-            for window in 1000, 100_000, 0, 200_000:
-                client.initial_window_size = window
-                # once it has been acknowledged
-                await client.ping()
-                self.assertEqual(client.initial_window_size, window)
-            client.max_frame_size = 100_000
-            enough.set()
-        await self.echo(client, LARGE)
+        # the rest of what is on its way goes through the last window
+        for windows in [1000], [100_000, 0, 200_000], [0, 500]:
+            enough = asyncio.Event()
+            async with asyncio.TaskGroup() as downloads:
+                for _ in range(3):
+                    downloads.create_task(self.echo_until(client, enough))
+                for window in windows:
+                    client.initial_window_size = window
+                    # once it has been acknowledged
+                    await client.ping()
+                    self.assertEqual(client.initial_window_size, window)
+                client.max_frame_size = 16_384 + windows[-1]
+                enough.set()
+        await self.echo(client, LARGE[:100_000])
 
     @within(60)
     async def test_header_table_sizes_of_the_server(self) -> None:
