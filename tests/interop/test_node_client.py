@@ -414,17 +414,17 @@ class TestSettings(NodeClientCase):
     async def test_header_table_sizes_of_the_client(self) -> None:
         """The size of its header table changes, several times in a row."""
         requests = [{"fetch": {":path": f"/{number}"}} for number in range(10)]
+        steps: list[Step] = []
         for sizes in [8192, 4096], [0, 8192], [100, 8192, 50, 4096], [0, 0], [4096, 0, 100], [60]:
             for acked in False, True:
-                with self.subTest(sizes=sizes, acked=acked):
-                    steps: list[Step] = [
-                        {"settings": {"headerTableSize": size}, "acked": acked} for size in sizes
-                    ]
-                    told = await self.take_from(reply, *requests, *steps, *requests)
-                    got = [told["results"][at] for at in range(-10, 0)]
-                    for number in range(10):
-                        self.check(got[number], b"")
-                        self.assertEqual(got[number]["headers"]["x-path"], f"/{number}")
+                steps += ({"settings": {"headerTableSize": size}, "acked": acked} for size in sizes)
+                steps += requests
+        told = await self.take_from(reply, *requests, *steps)
+        got = [result for result in told["results"] if result is not None and "path" in result]
+        self.assertEqual(len(got), 130)
+        for number, result in enumerate(got):
+            self.check(result, b"")
+            self.assertEqual(result["headers"]["x-path"], f"/{number % 10}")
 
     @within(60)
     async def test_header_table_sizes_of_the_server(self) -> None:
