@@ -3,8 +3,8 @@
 //
 // node node_client.js URL STEPS [OPTIONS]
 //
-// STEPS and OPTIONS are JSON. Of the options, `ca` and `body` are files, `socket` is a Unix socket,
-// and the others go to connect().
+// STEPS and OPTIONS are JSON. Of the options, `ca` and `body` are files, `socket` is a Unix socket;
+// `hasty` closes the session while pushes come; and the others go to connect().
 'use strict';
 
 const { createHash } = require('node:crypto');
@@ -12,7 +12,7 @@ const fs = require('node:fs');
 const http2 = require('node:http2');
 const net = require('node:net');
 
-const [url, steps, { ca, body, socket, ...options }] =
+const [url, steps, { ca, body, socket, hasty, ...options }] =
   [process.argv[2], JSON.parse(process.argv[3]), JSON.parse(process.argv[4] || '{}')];
 if (ca) options.ca = fs.readFileSync(ca);
 if (socket) options.createConnection = () => net.connect(socket);
@@ -101,9 +101,9 @@ const run = (step) => take[Object.keys(step)[0]](step);
 async function main() {
   const results = [];
   for (const step of steps) results.push(await run(step) ?? null);
-  events.push = await Promise.all(pushes);
-  if (!session.closed) await new Promise((resolve) => { session.close(resolve); });
+  events.push = hasty ? [] : await Promise.all(pushes);
   console.log(JSON.stringify({ results, events, alpn: session.alpnProtocol }));
+  session.close();
 }
 
 main();

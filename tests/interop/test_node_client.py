@@ -281,6 +281,26 @@ class TestMore(NodeClientCase):
             self.assertEqual(got["headers"]["x-number"], str(number))
 
     @within(60)
+    async def test_push_after_goaway(self) -> None:
+        """Its session closes before a promised response begins.
+
+        Node 20 answers that response with PROTOCOL_ERROR, although its GOAWAY names the stream
+        as one that goes on (RFC 9113 section 6.8). The handler gets the end of the connection,
+        which is not logged as its failure.
+        """
+
+        async def handle(stream: aioh2.H2Stream) -> None:
+            pushed = await stream.push({":path": "/a.css"})
+            await reply(stream)
+            await stream.protocol.wait_closing()
+            await pushed.start_response({":status": "200"})
+            await pushed.send_data(LARGE, end_stream=True)
+
+        with self.assertNoLogs("aioh2.server", "WARNING"):
+            told = await self.take_from(handle, {"fetch": GET}, hasty=True)
+        self.check(told["results"][0], b"")
+
+    @within(60)
     async def test_push_not_wanted(self) -> None:
         """Push that it has not allowed: not sent."""
         refused = []
