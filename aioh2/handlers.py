@@ -190,7 +190,11 @@ def _is_the_peers_doing(error: Exception, stream: H2Stream) -> bool:
 
     Or that the peer does not take what was to be sent: a peer could fill the log with that.
     """
-    if isinstance(error, ConnectionClosed) and stream.protocol.is_closing:
+    cause = error.__cause__ if isinstance(error, SendException) else error
+    if isinstance(cause, ConnectionClosed) and stream.protocol.is_closing:
+        return True
+    if isinstance(cause, StreamReset) and cause.initiator == "peer" and not cause.stream_id % 2:
+        # of a push (RFC 9113 section 5.1.1), which a client need not want
         return True
     if isinstance(error, NotSupported):
         return True

@@ -795,6 +795,44 @@ class TestServe(HandlerCase):
             proceed.set()
         self.assertEqual(await self.resets(), [(1, 2)])
 
+    async def pushing(self) -> Peer:
+        """Return a client whose request has been answered, while a push is being sent."""
+
+        async def handler(stream: aioh2.H2Stream) -> None:
+            pushed = await stream.push(REQUEST)
+            await stream.start_response(RESPONSE, end_stream=True)
+            await pushed.start_response(RESPONSE)
+            await pushed.send_data(bytes(100_000), end_stream=True)
+
+        peer = await self.serving(handler, settings={SettingCodes.ENABLE_PUSH: 1})
+        peer.request(1)
+        await settle()
+        return peer
+
+    async def test_error_that_passes_on_the_reset_of_a_push(self) -> None:
+        peer = await self.pushing()
+        async with self.logs("INFO"):
+            peer.reset(2)
+
+    async def test_error_that_passes_on_the_disconnect_during_a_push(self) -> None:
+        peer = await self.pushing()
+        async with self.logs("INFO"):
+            peer.lose(ConnectionResetError())
+
+    async def test_reset_of_a_stream_of_another_connection_is_an_error(self) -> None:
+        client = await Peer.of_client()
+        away = await client.protocol.open_stream({":path": "/"}, end_stream=True)
+        client.reset(1)
+        await settle()
+
+        async def handler(stream: aioh2.H2Stream) -> None:
+            await away.recv_response()
+
+        peer = await self.serving(handler)
+        async with self.logs("ERROR"):
+            peer.request(1)
+        self.assertEqual(await self.resets(), [(1, 2)])
+
     async def test_exception_while_the_connection_closes(self) -> None:
         proceed = asyncio.Event()
 
