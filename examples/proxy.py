@@ -107,13 +107,13 @@ async def connect(
     raise Refused("502")
 
 
-async def handle(stream: aioh2.H2Stream, rules: list[Rule], timeout: float) -> None:
+async def handle(stream: aioh2.H2Stream, rules: list[Rule], limit: float) -> None:
     """Answer one request: with a tunnel, or with why there is none."""
     request = dict(stream.request_headers)
     try:
         if request[":method"] != "CONNECT":
             raise Refused("405")
-        async with asyncio.timeout(timeout):
+        async with asyncio.timeout(limit):
             reader, writer = await connect(request.get(":authority", ""), rules)
     except Refused as refused:
         await stream.start_response({":status": str(refused)}, end_stream=True)
@@ -180,7 +180,7 @@ async def run(options: argparse.Namespace, context: ssl.SSLContext | None) -> No
     for number in (signal.SIGINT, signal.SIGTERM):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
     rules = options.allow or [Rule(None, 443)]
-    handler = functools.partial(handle, rules=rules, timeout=options.timeout)
+    handler = functools.partial(handle, rules=rules, limit=options.timeout)
     server = await aioh2.start_server(
         lambda p: p.serve(handler), "127.0.0.1", options.port, ssl=context
     )

@@ -229,7 +229,7 @@ class TestProxy(Case):
 
     async def test_target_resets(self) -> None:
         authority, accepted = await self.accepted()
-        async with self.connect(authority) as (stream, (reader, writer)):
+        async with self.connect(authority) as (_, (reader, writer)):
             _, target_writer = await accepted
             writer.write(b"hello")
             await writer.drain()
