@@ -13,12 +13,11 @@ from typing import Any
 
 import aioh2
 
+from .interop.cases import within
 from .interop.programs import LARGE, Example, sha256
 from .wire import Case
 
 ROOT = pathlib.Path(__file__).parent.parent
-# Seconds for what has to happen soon.
-PATIENCE = 20
 
 Streams = tuple[asyncio.StreamReader, asyncio.StreamWriter]
 Target = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
@@ -79,7 +78,6 @@ class TestProxy(Case):
         await super().asyncSetUp()
         self.stack = contextlib.AsyncExitStack()
         self.addAsyncCleanup(self.stack.aclose)
-        await self.stack.enter_async_context(asyncio.timeout(2 * PATIENCE))
         self.proxy = await self.stack.enter_async_context(
             Example("proxy.py", "--allow", "127.0.0.1:*", "--allow", "*:443", "--timeout", "1")
         )
@@ -144,10 +142,12 @@ class TestProxy(Case):
                 received = both.create_task(reader.read())
             return received.result()
 
+    @within(30)
     async def test_8_mib_both_ways(self) -> None:
         received = await self.echoed(await self.target(echo), LARGE)
         self.assertEqual(sha256(received), sha256(LARGE))
 
+    @within(30)
     async def test_50_tunnels_side_by_side(self) -> None:
         authority = await self.target(echo)
         async with asyncio.TaskGroup() as tunnels:
@@ -158,6 +158,7 @@ class TestProxy(Case):
         for n, task in enumerate(tasks, 1):
             self.assertEqual(sha256(task.result()), sha256(LARGE[n : 5_000 * n]))
 
+    @within(30)
     async def test_target_that_does_not_read(self) -> None:
         authority, accepted = await self.accepted()
         async with self.connect(authority) as (stream, (_, writer)):
@@ -173,6 +174,7 @@ class TestProxy(Case):
             self.assertEqual(sha256(await reader.readexactly(2 * len(LARGE))), sha256(LARGE * 2))
             await draining
 
+    @within(30)
     async def test_client_that_does_not_read(self) -> None:
         sent = 0
         whole = 64 * len(LARGE)
@@ -199,6 +201,7 @@ class TestProxy(Case):
 
     # --- the end of one side -------------------------------------------------------------
 
+    @within(30)
     async def test_client_ends_first(self) -> None:
         authority, accepted = await self.accepted()
         async with self.connect(authority) as (stream, (reader, writer)):
@@ -213,6 +216,7 @@ class TestProxy(Case):
             self.assertEqual(await reader.read(), b", and more")
             self.assertTrue(stream.is_complete)
 
+    @within(30)
     async def test_target_ends_first(self) -> None:
         authority, accepted = await self.accepted()
         async with self.connect(authority) as (stream, (reader, writer)):
@@ -227,6 +231,7 @@ class TestProxy(Case):
             self.assertEqual(await target_reader.read(), b" then")
             self.assertTrue(stream.is_complete)
 
+    @within(30)
     async def test_target_resets(self) -> None:
         authority, accepted = await self.accepted()
         async with self.connect(authority) as (_, (reader, writer)):
@@ -249,6 +254,7 @@ class TestProxy(Case):
         with self.assertRaises(ConnectionResetError):
             await reader.read()
 
+    @within(30)
     async def test_client_resets(self) -> None:
         authority, accepted = await self.accepted()
         async with self.connect(authority) as (stream, _):
@@ -256,6 +262,7 @@ class TestProxy(Case):
             stream.reset()
             await self.check_reset(reader)
 
+    @within(30)
     async def test_client_resets_after_its_end(self) -> None:
         authority, accepted = await self.accepted()
         async with self.connect(authority) as (stream, (_, writer)):
@@ -268,6 +275,7 @@ class TestProxy(Case):
                     target_writer.write(LARGE[:100_000])
                     await target_writer.drain()
 
+    @within(30)
     async def test_client_vanishes(self) -> None:
         authority, accepted = await self.accepted()
         async with self.connect(authority):
@@ -277,16 +285,19 @@ class TestProxy(Case):
 
     # --- no tunnel -----------------------------------------------------------------------
 
+    @within(30)
     async def test_what_is_not_allowed(self) -> None:
         port = (await self.target(echo)).partition(":")[2]
         for authority in f"localhost:{port}", "127.0.0.2:443", "[::1]:443", "10.0.0.1:443":
             self.assertEqual(await self.refused(authority), "403", authority)
 
+    @within(30)
     async def test_bad_requests(self) -> None:
         for authority in "127.0.0.1", "127.0.0.1:0", "a..b:443":
             self.assertEqual(await self.refused(authority), "400", authority)
         self.assertEqual(await self.status({":path": "/"}), "405")
 
+    @within(30)
     async def test_target_that_refuses(self) -> None:
         with socket.socket() as bound:
             bound.bind(("127.0.0.1", 0))
@@ -294,10 +305,12 @@ class TestProxy(Case):
             authority = f"127.0.0.1:{bound.getsockname()[1]}"
             self.assertEqual(await self.refused(authority), "502")
 
+    @within(30)
     async def test_host_that_does_not_exist(self) -> None:
         # RFC 6761 section 6.4
         self.assertEqual(await self.refused("a.invalid:443"), "502")
 
+    @within(30)
     async def test_target_that_does_not_answer(self) -> None:
         with socket.create_server(("127.0.0.1", 0), backlog=0) as full:
             address = full.getsockname()
@@ -311,6 +324,7 @@ class TestProxy(Case):
 
     # --- the proxy ends ------------------------------------------------------------------
 
+    @within(30)
     async def test_tunnel_in_flight_at_shutdown(self) -> None:
         authority, accepted = await self.accepted()
         async with self.connect(authority) as (_, (reader, writer)):
