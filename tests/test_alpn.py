@@ -125,6 +125,7 @@ class Recorder(asyncio.Transport):
         super().__init__()
         self.protocol: Any = protocol
         self.written = b""
+        self.closed = False
 
     def set_protocol(self, protocol: asyncio.BaseProtocol) -> None:
         self.protocol = protocol
@@ -133,12 +134,13 @@ class Recorder(asyncio.Transport):
         self.written += data
 
     def is_closing(self) -> bool:
-        return False
+        return self.closed
 
     async def lose(self) -> None:
         self.protocol.connection_lost(None)
 
-    def close(self) -> None: ...
+    def close(self) -> None:
+        self.closed = True
 
 
 class TestHandOver(Case):
