@@ -46,11 +46,12 @@ async def tunnelled(
         _, writer = stream.as_reader_writer()
         context = files.client_context()
         context.set_alpn_protocols(["h2"])
-        await writer.start_tls(context, server_hostname="localhost")
-        transport = writer.transport
         inner = aioh2.H2Protocol(client_side=True)
         inner.authority = authority
-        transport.set_protocol(inner)
+        transport = await asyncio.get_running_loop().start_tls(
+            writer.transport, inner, context, server_hostname="localhost"
+        )
+        assert transport is not None
         inner.connection_made(transport)
         async with inner:
             yield inner
