@@ -146,7 +146,7 @@ class PushClient:
     def _pause(self, attempt: int) -> float:
         if attempt == 0:
             return 0
-        return random.random() * min(self.FIRST_PAUSE * 2**attempt, self.LONGEST_PAUSE)
+        return random.random() * min(self.FIRST_PAUSE * 2.0**attempt, self.LONGEST_PAUSE)
 
     async def _use(self, connection: aioh2.H2Protocol, tasks: asyncio.TaskGroup) -> None:
         """Give it requests for as long as it takes any.

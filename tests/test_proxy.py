@@ -73,13 +73,21 @@ class TestRules(Case):
                 self.names["parse_authority"](wrong)
 
 
-class TestProxy(Case):
+class ProxyCase(Case):
+    """A proxy, and one connection to it."""
+
+    # Seconds in which the proxy has to connect.
+    timeout = 20.0
+
     async def asyncSetUp(self) -> None:
         await super().asyncSetUp()
         self.stack = contextlib.AsyncExitStack()
         self.addAsyncCleanup(self.stack.aclose)
         self.proxy = await self.stack.enter_async_context(
-            Example("proxy.py", "--allow", "127.0.0.1:*", "--allow", "*:443", "--timeout", "1")
+            Example(
+                *("proxy.py", "--allow", "127.0.0.1:*", "--allow", "*:443"),
+                *("--timeout", str(self.timeout)),
+            )
         )
         self.client = await aioh2.open_connection("127.0.0.1", self.proxy.port)
         self.stack.push_async_callback(self.client.shutdown)
@@ -126,6 +134,8 @@ class TestProxy(Case):
     async def refused(self, authority: str) -> str:
         return await self.status({":method": "CONNECT", ":authority": authority})
 
+
+class TestProxy(ProxyCase):
     # --- bytes ---------------------------------------------------------------------------
 
     async def echoed(self, authority: str, body: bytes) -> bytes:
@@ -310,18 +320,6 @@ class TestProxy(Case):
         # RFC 6761 section 6.4
         self.assertEqual(await self.refused("a.invalid:443"), "502")
 
-    @within(30)
-    async def test_target_that_does_not_answer(self) -> None:
-        with socket.create_server(("127.0.0.1", 0), backlog=0) as full:
-            address = full.getsockname()
-            # nobody accepts: the first is kept in the backlog, what comes after it in vain
-            with contextlib.ExitStack() as kept:
-                for _ in range(3):
-                    waiting = kept.enter_context(socket.socket())
-                    waiting.setblocking(False)
-                    waiting.connect_ex(address)
-                self.assertEqual(await self.refused(f"127.0.0.1:{address[1]}"), "504")
-
     # --- the proxy ends ------------------------------------------------------------------
 
     @within(30)
@@ -338,3 +336,19 @@ class TestProxy(Case):
             self.assertEqual(await reader.read(), b"")
         self.assertTrue(await self.proxy.wait())
         self.assertEqual(self.proxy.lines[-1], "tunnels completed: 1, aborted: 0")
+
+
+class TestTimeout(ProxyCase):
+    timeout = 0.5
+
+    @within(30)
+    async def test_target_that_does_not_answer(self) -> None:
+        with socket.create_server(("127.0.0.1", 0), backlog=0) as full:
+            address = full.getsockname()
+            # nobody accepts: the first is kept in the backlog, what comes after it in vain
+            with contextlib.ExitStack() as kept:
+                for _ in range(3):
+                    waiting = kept.enter_context(socket.socket())
+                    waiting.setblocking(False)
+                    waiting.connect_ex(address)
+                self.assertEqual(await self.refused(f"127.0.0.1:{address[1]}"), "504")

@@ -200,6 +200,21 @@ class TestScripted(PushCase):
         )
 
     @within(20)
+    async def test_answer_before_the_body(self) -> None:
+        self.settings = {SettingCodes.INITIAL_WINDOW_SIZE: 0}
+        sending = await self.start(1)
+        await self.until(lambda: self.peers)
+        peer = self.peers[0]
+        (request,) = await peer.frames(HeadersFrame, DataFrame)
+        self.assertEqual(request.stream_id, 1)
+        peer.respond(1, [(":status", "403")])
+        peer.data(1, b'{"reason": "Forbidden"}', end=True)
+        # the body is still here, and stays here (RFC 9113 section 8.1)
+        peer.reset(1, aioh2.ErrorCodes.NO_ERROR)
+        report = await self.done(sending)
+        self.assertEqual(report.failed, {"id-0": "status 403: Forbidden"})
+
+    @within(20)
     async def test_no_answer(self) -> None:
         self.push.LIMIT = 0.01
         report = await self.done(await self.start(1))
