@@ -29,6 +29,7 @@ var (
 	upload    = flag.String("upload", "", "the file to send; the method is POST then")
 	expect    = flag.Bool("expect", false, "ask before sending it (Expect: 100-continue)")
 	cancel    = flag.Bool("cancel", false, "cancel each request when its response has begun")
+	first     = flag.String("first", "", "an address to fetch before, so that there is a connection")
 	ping      = flag.Duration("ping", 0, "silence after which the peer is sent a PING")
 )
 
@@ -159,6 +160,11 @@ func request(arguments []string) {
 		}
 	}
 	client := newClient()
+	if *first != "" {
+		if got := fetch(client, *first, nil); got.Error != "" {
+			log.Fatal(got.Error)
+		}
+	}
 	outcomes := make([]outcome, *count)
 	slots := make(chan struct{}, *atOnce)
 	var all sync.WaitGroup

@@ -65,7 +65,7 @@ func echo(w http.ResponseWriter, r *http.Request) {
 }
 
 // Read the body, which makes Go send 100 (Continue) first, and say how long it was.
-func count(w http.ResponseWriter, r *http.Request) {
+func measure(w http.ResponseWriter, r *http.Request) {
 	length, _ := io.Copy(io.Discard, r.Body)
 	fmt.Fprint(w, length)
 }
@@ -104,7 +104,7 @@ func refuse(w http.ResponseWriter, r *http.Request) {
 func serve(files []string) {
 	http.HandleFunc("GET /", greet)
 	http.HandleFunc("POST /", echo)
-	http.HandleFunc("POST /count", count)
+	http.HandleFunc("POST /count", measure)
 	http.HandleFunc("GET /together", together)
 	http.HandleFunc("GET /fail", fail)
 	http.HandleFunc("GET /hold", hold)
