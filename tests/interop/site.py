@@ -64,7 +64,9 @@ class Site:
         self.seen: Counter[str] = Counter()
         #: The port that it listens on.
         self.port = 0
-        # Whether /hold has been cancelled since somebody looked.
+        # How many of /hold have begun.
+        self._held = 0
+        # Set when one of /hold has begun or was cancelled.
         self._news = asyncio.Event()
         # How many wait in /together, and what they wait for.
         self._waiting = 0
@@ -79,6 +81,7 @@ class Site:
             "/reset": self._reset,
             "/refused": self._refuse,
             "/hold": self._hold,
+            "/held": self._wait_for_held,
             "/pinged": self._ping,
             "/leave": self._leave,
             "/hints": self._hint,
@@ -98,7 +101,6 @@ class Site:
     async def until_cancelled(self, count: int) -> None:
         """Wait until so many handlers of /hold have been cancelled."""
         while self.cancelled < count:
-            self._news.clear()
             await self._news.wait()
 
     async def serve(self, connection: _Connection) -> None:
@@ -149,12 +151,24 @@ class Site:
 
     async def _hold(self, stream: aioh2.H2Stream, query: str) -> None:
         try:
-            await stream.start_response({":status": "200"})
-            await stream.send_data(GREETING)
+            if query != "silent":
+                await stream.start_response({":status": "200"})
+                await stream.send_data(GREETING)
+            self._held += 1
+            self._tell()
             await asyncio.get_running_loop().create_future()
         finally:
             self.cancelled += 1
-            self._news.set()
+            self._tell()
+
+    async def _wait_for_held(self, stream: aioh2.H2Stream, query: str) -> None:
+        while self._held < int(query):
+            await self._news.wait()
+        await self._greet(stream)
+
+    def _tell(self) -> None:
+        self._news.set()
+        self._news = asyncio.Event()
 
     async def _ping(self, stream: aioh2.H2Stream, query: str) -> None:
         connection: _Connection = stream.protocol

@@ -1,8 +1,8 @@
 // Java's HttpClient, for test_java.py: it makes requests, and prints a line for each.
 //
-// java Client.java AUTHORITY-FILE COUNT AT-ONCE URL [get | cancel | UPLOAD-FILE]
+// java Client.java AUTHORITY-FILE COUNT AT-ONCE URL (get | cancel | close | UPLOAD-FILE)
 //
-// A line: a number, then what came: VERSION STATUS LENGTH SHA-256, or the exception.
+// A line: VERSION STATUS LENGTH SHA-256, or the exception.
 
 import java.io.FileInputStream;
 import java.io.InputStream;
@@ -52,55 +52,63 @@ public class Client {
         }
     }
 
-    /** Make a request, and cancel it when its response has begun. */
-    static String cancelled(HttpClient client, HttpRequest request) throws Exception {
-        var answer = client.sendAsync(request, BodyHandlers.ofInputStream());
-        InputStream body = answer.get().body();
-        int first = body.read();
-        body.close();
-        return "cancelled after " + first;
+    /** Cancel a request that the server has, but has not answered. */
+    static String cancel(HttpClient client, HttpRequest request, int number) throws Exception {
+        var answer = client.sendAsync(request, BodyHandlers.ofByteArray());
+        // This is answered when the other one is there.
+        client.send(get(request.uri().resolve("/held?" + (number + 1))), BodyHandlers.discarding());
+        return "cancelled: " + answer.cancel(true);
+    }
+
+    /** Close the body of a response that goes on. */
+    static String close(HttpClient client, HttpRequest request) throws Exception {
+        try (InputStream body = client.send(request, BodyHandlers.ofInputStream()).body()) {
+            return "closed after " + body.read();
+        }
+    }
+
+    static HttpRequest get(URI uri) {
+        return HttpRequest.newBuilder(uri).build();
+    }
+
+    /** Make the requests, so many at a time. */
+    static void fetch(HttpClient client, HttpRequest request, int count, int atOnce)
+            throws Exception {
+        var slots = new Semaphore(atOnce);
+        var all = new CompletableFuture<?>[count];
+        for (int n = 0; n < count; n++) {
+            slots.acquire();
+            all[n] = client.sendAsync(request, BodyHandlers.ofByteArray()).handle((got, error) -> {
+                slots.release();
+                System.out.println(told(got, error));
+                return null;
+            });
+        }
+        CompletableFuture.allOf(all).join();
     }
 
     public static void main(String[] arguments) throws Exception {
         HttpClient client = HttpClient.newBuilder().version(HttpClient.Version.HTTP_2)
             .sslContext(trusting(arguments[0])).build();
         int count = Integer.parseInt(arguments[1]);
-        var slots = new Semaphore(Integer.parseInt(arguments[2]));
-        String what = arguments.length > 4 ? arguments[4] : "get";
-        var builder = HttpRequest.newBuilder(URI.create(arguments[3]));
-        if (!what.equals("get") && !what.startsWith("cancel")) {
-            builder.POST(BodyPublishers.ofFile(Path.of(what)));
-        }
-        HttpRequest request = builder.build();
+        int atOnce = Integer.parseInt(arguments[2]);
+        URI uri = URI.create(arguments[3]);
+        String what = arguments[4];
         // Without a connection, Java begins one for each of the first requests.
-        var first = HttpRequest.newBuilder(URI.create(arguments[3]).resolve("/")).build();
-        client.send(first, BodyHandlers.discarding());
-        var all = new CompletableFuture<?>[count];
-        for (int n = 0; n < count; n++) {
-            slots.acquire();
-            int number = n;
-            if (what.equals("cancel-future")) {
-                // Nothing has come of it: the server is still to answer.
-                var answer = client.sendAsync(request, BodyHandlers.ofByteArray());
-                client.send(first, BodyHandlers.discarding());
-                System.out.println(n + " " + answer.cancel(true));
-                all[n] = CompletableFuture.completedFuture(null);
-                slots.release();
-            } else if (what.equals("cancel")) {
-                System.out.println(n + " " + cancelled(client, request));
-                all[n] = CompletableFuture.completedFuture(null);
-                slots.release();
-            } else {
-                all[n] = client.sendAsync(request, BodyHandlers.ofByteArray())
-                    .handle((response, error) -> {
-                        slots.release();
-                        synchronized (System.out) {
-                            System.out.println(number + " " + told(response, error));
-                        }
-                        return null;
-                    });
+        client.send(get(uri.resolve("/")), BodyHandlers.discarding());
+        if (what.equals("get")) {
+            fetch(client, get(uri), count, atOnce);
+        } else if (what.equals("cancel")) {
+            for (int n = 0; n < count; n++) {
+                System.out.println(cancel(client, get(uri), n));
             }
+        } else if (what.equals("close")) {
+            for (int n = 0; n < count; n++) {
+                System.out.println(close(client, get(uri)));
+            }
+        } else {
+            var upload = BodyPublishers.ofFile(Path.of(what));
+            fetch(client, HttpRequest.newBuilder(uri).POST(upload).build(), count, atOnce);
         }
-        CompletableFuture.allOf(all).join();
     }
 }
