@@ -85,6 +85,7 @@ class Site:
             "/pinged": self._ping,
             "/leave": self._leave,
             "/hints": self._hint,
+            "/later": self._echo_later,
             "/continue": self._continue,
             "/enough": self._enough,
         }
@@ -195,6 +196,11 @@ class Site:
         if dict(stream.request_headers).get("expect") == "100-continue":
             await stream.start_response({":status": "100"})
         await self._greet_or_echo(stream, query)
+
+    async def _echo_later(self, stream: aioh2.H2Stream, query: str) -> None:
+        body = await stream.read(-1)
+        await stream.start_response({":status": "200"})
+        await stream.send_data(body, end_stream=True)
 
     async def _enough(self, stream: aioh2.H2Stream, query: str) -> None:
         await stream.start_response({":status": "413"}, end_stream=True)

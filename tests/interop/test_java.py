@@ -93,13 +93,13 @@ class TestJavaAsClient(SiteCase):
                 lines = await self.fetch(site.url(path, "https"), "get", 20)
                 self.assertEqual(lines.total(), 20)
                 for line in lines:
-                    self.assertRegex(line, "IOException: Received RST_STREAM")
+                    self.assertRegex(line, "IOException: .*RST_STREAM")
 
     @within(60)
     async def test_shutdown(self) -> None:
         """GOAWAY while requests run: 400 requests, none lost."""
         async with self.site(self.certificates.server_context()) as site:
             lines = await self.fetch(site.url("/leave?50", "https"), "get", 400, 8)
-            self.assertEqual(lines, {self.good(GREETING): 400})
+            self.assertEqual(lines.pop(self.good(GREETING)), 400, lines)
             self.assertEqual(site.seen["/leave"], 400)
             self.assertGreaterEqual(len(site.connections), 8)
