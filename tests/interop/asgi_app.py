@@ -19,6 +19,7 @@ Receive = Callable[[], Awaitable[dict[str, Any]]]
 Send = Callable[[dict[str, Any]], Awaitable[None]]
 
 GREETING = b"hello, this is hypercorn\n"
+DOWNLOAD = bytes(range(256)) * 32768
 waiting: list[asyncio.Event] = []
 
 
@@ -32,14 +33,15 @@ async def app(scope: dict[str, Any], receive: Receive, send: Send) -> None:
         await send({"type": "http.response.start", "status": 413, "headers": []})
         await send({"type": "http.response.body", "body": b""})
     elif scope["method"] == "POST":
-        await take(receive, send, scope["path"] == "/echo")
+        await take(receive, send)
     elif scope["path"] == "/hold":
         await hold(receive, send)
     else:
         if scope["path"] == "/together":
             await together(int(scope["query_string"]))
         await start(send)
-        await send({"type": "http.response.body", "body": GREETING})
+        body = DOWNLOAD if scope["path"] == "/download" else GREETING
+        await send({"type": "http.response.body", "body": body})
 
 
 async def start(send: Send, **more: Any) -> None:
@@ -47,8 +49,8 @@ async def start(send: Send, **more: Any) -> None:
     await send({"type": "http.response.start", "status": 200, "headers": [], **more})
 
 
-async def take(receive: Receive, send: Send, echo: bool) -> None:
-    """Read the body; send it back, or its checksum, and then its length."""
+async def take(receive: Receive, send: Send) -> None:
+    """Read the body; send its checksum, then its length."""
     await start(send, trailers=True)
     checksum = hashlib.sha256()
     length = 0
@@ -60,10 +62,7 @@ async def take(receive: Receive, send: Send, echo: bool) -> None:
         more = message["more_body"]
         length += len(message["body"])
         checksum.update(message["body"])
-        if echo:
-            await send(message | {"type": "http.response.body", "more_body": True})
-    last = b"" if echo else checksum.hexdigest().encode()
-    await send({"type": "http.response.body", "body": last})
+    await send({"type": "http.response.body", "body": checksum.hexdigest().encode()})
     headers = [(b"length", str(length).encode())]
     await send({"type": "http.response.trailers", "headers": headers})
 

@@ -2,7 +2,7 @@
 
 GET /            a greeting
 POST /           the body back, then its trailers and its length
-/together?N      answers when N of these are there at once
+/together?N      answers when N of these have come
 /reset           is reset with ENHANCE_YOUR_CALM, with ?late when the response has begun
 /refused?NAME    is refused the first time that this NAME comes, and greeted after that
 /hold            begins the response, and goes on until the client ends it
