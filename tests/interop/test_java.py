@@ -97,9 +97,16 @@ class TestJavaAsClient(SiteCase):
 
     @within(60)
     async def test_shutdown(self) -> None:
-        """GOAWAY while requests run: 400 requests, none lost."""
+        """GOAWAY while requests run: each request that the server has taken is answered.
+
+        Now and then Java puts a request on a connection that has had GOAWAY (RFC 9113 section
+        6.8), and fails it with EOFException. aioh2 has not processed it; it can be sent again.
+        """
         async with self.site(self.certificates.server_context()) as site:
             lines = await self.fetch(site.url("/leave?50", "https"), "get", 400, 8)
-            self.assertEqual(lines.pop(self.good(GREETING)), 400, lines)
-            self.assertEqual(site.seen["/leave"], 400)
+            answered = lines.pop(self.good(GREETING))
+            self.assertEqual(site.seen["/leave"], answered, lines)
+            self.assertGreaterEqual(answered, 390, lines)
             self.assertGreaterEqual(len(site.connections), 8)
+            for line in lines:
+                self.assertRegex(line, "(IO|EOF)Exception")
