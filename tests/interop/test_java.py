@@ -99,8 +99,8 @@ class TestJavaAsClient(SiteCase):
     async def test_shutdown(self) -> None:
         """GOAWAY while requests run: each request that the server has taken is answered.
 
-        Now and then Java puts a request on a connection that has had GOAWAY (RFC 9113 section
-        6.8), and fails it with EOFException. aioh2 has not processed it; it can be sent again.
+        Now and then Java fails a request with EOFException when such a connection ends, and does
+        not send it again (RFC 9113 section 6.8 would let it). No handler has seen that request.
         """
         async with self.site(self.certificates.server_context()) as site:
             lines = await self.fetch(site.url("/leave?50", "https"), "get", 400, 8)
