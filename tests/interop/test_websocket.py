@@ -225,8 +225,9 @@ class TestWebSocket(PeerCase):
 
             async def send() -> None:
                 nonlocal sent
-                for sent in range(1, count + 1):
+                while sent < count:
                     await socket.say(MIB[:100_000])
+                    sent += 1
 
             sending = asyncio.create_task(send())
             # until the window of what comes back is full, and the server reads no more
