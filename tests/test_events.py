@@ -184,7 +184,7 @@ class TestEvents(Case):
         self.assertEqual(self.server.lines[1:], ["shutting down", self.drained(2)])
 
     async def test_connection_of_age_drains(self) -> None:
-        async with self.serving("--max-age", "0.1") as client:
+        async with self.serving("--max-age", "0.7") as client:
             listener = await self.listen(client)
             self.assertEqual(await listener.block(), b"")
             async with asyncio.timeout(PATIENCE):
