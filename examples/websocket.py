@@ -25,13 +25,13 @@ from wsproto.frame_protocol import CloseReason
 import aioh2
 
 #: Prints what happens on a stream.
-Say: TypeAlias = Callable[[str], None]
+Say: TypeAlias = Callable[..., None]
 
 # Bytes of the longest message that is taken; of text, in UTF-8.
 LONGEST = 4 * 1024 * 1024
 # Bytes that are read at once; compressed, they may become a thousand times as many.
 READ = 4096
-# Seconds for a client to end its side, after ours.
+# Seconds for a client to answer a Close, and to end its side after ours.
 PATIENCE = 5
 
 PAGE = """<!doctype html>
@@ -118,9 +118,11 @@ class WebSocket:
         self._write(CloseConnection(code, reason))
 
     async def close_at_drain(self) -> None:
-        """Close it with 1001 when the server, or the client, wants the connection to end."""
+        """Close it with 1001 when the connection drains; who does not answer is cut off."""
         await self.stream.protocol.wait_closing()
         self.close(CloseReason.GOING_AWAY, "the server is going away")
+        await asyncio.sleep(PATIENCE)
+        self._writer.transport.abort()
 
     def __aiter__(self) -> Self:
         return self
@@ -292,7 +294,7 @@ async def handle(stream: aioh2.H2Stream, silence: float) -> None:
     method, path = request[":method"], request.get(":path", "")
     _, port = stream.protocol.get_extra_info("peername")
     say = functools.partial(print, f"client at port {port}, stream {stream.id}:", flush=True)
-    say(method, path, request.get(":protocol", ""))
+    say(*filter(None, [method, path, request.get(":protocol")]))
     if method == "CONNECT":
         await serve_websocket(stream, silence, say)
     elif (method, path) == ("GET", "/"):

@@ -86,7 +86,7 @@ class TestWebSocket(ChromiumCase):
             await server.line("closed with 1000; pongs: 1$")
             # an extended CONNECT, on the connection that the page came over
             (port, first), *others = self.requests(server)
-            self.assertEqual(first.rstrip(), "GET /")
+            self.assertEqual(first, "GET /")
             self.assertEqual(others, [(port, "CONNECT /echo websocket")])
 
     @within(60)

@@ -298,8 +298,8 @@ class TestWebSocket(PeerCase):
             for each in (socket, idle):
                 close = await each.next()
                 self.assertEqual((close.code, close.reason), (1001, "the server is going away"))
-            # too late to come back, and no reason to fail
-            await socket.stream.send_data(b"\x81\x81\0\0\0\0a")
+            # a message and a ping, too late to come back, and no reason to fail
+            await socket.stream.send_data(b"\x81\x81\0\0\0\0a\x89\x81\0\0\0\0b")
             for each in (socket, idle):
                 await each.send(close.response())
                 self.assertEqual(await each.rest(), [])
@@ -308,3 +308,33 @@ class TestWebSocket(PeerCase):
             await client.wait_closed()
             self.assertTrue(await self.server.wait())
         self.assertEqual(sum("closed with 1001" in line for line in self.server.lines), 2)
+
+    @within(60)
+    async def test_server_drains_without_an_answer(self) -> None:
+        """SIGTERM, for clients that answer nothing, or do not even read
+
+        Takes the 5 seconds that the example gives them.
+        """
+        async with self.serving() as client:
+            silent, stuck = await self.open(client), await self.open(client)
+
+            async def fill() -> None:
+                with contextlib.suppress(aioh2.AIOH2Exception):
+                    while True:
+                        await stuck.say(MIB)
+
+            filling = asyncio.create_task(fill())
+            # what comes back is more than the window
+            while not stuck.stream.unread:
+                await client.ping()
+            self.server.terminate()
+            close = await silent.next()
+            self.assertEqual(close.code, 1001)
+            with self.assertRaises(aioh2.StreamReset) as caught:
+                await silent.next()
+            self.assertEqual(caught.exception.error_code, aioh2.ErrorCodes.CANCEL)
+            # by the example, before the shutdown would have
+            await self.server.line("^streams completed: 2, aborted: 0$")
+            self.assertTrue(await self.server.wait())
+            await filling
+        self.assertEqual(sum("closed with 1006" in line for line in self.server.lines), 2)
