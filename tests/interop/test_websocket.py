@@ -311,10 +311,8 @@ class TestWebSocket(PeerCase):
 
     @within(60)
     async def test_server_drains_without_an_answer(self) -> None:
-        """SIGTERM, for clients that answer nothing, or do not even read
-
-        Takes the 5 seconds that the example gives them.
-        """
+        """SIGTERM, for clients that answer nothing, or do not even read"""
+        # takes the 5 seconds that the example gives them
         async with self.serving() as client:
             silent, stuck = await self.open(client), await self.open(client)
 
