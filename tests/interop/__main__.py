@@ -120,7 +120,9 @@ def left_behind(name: str, modules: set[int]) -> list[str]:
     commands = []
     for path in pathlib.Path("/proc/self/task").glob("*/children"):
         for pid in set(map(int, path.read_text().split())) - modules:
-            environment = pathlib.Path(f"/proc/{pid}/environ").read_bytes()
+            environment = b""
+            with contextlib.suppress(ProcessLookupError):  # it has ended
+                environment = pathlib.Path(f"/proc/{pid}/environ").read_bytes()
             started_by = re.search(rf"\b{_MODULE}=(\w+)".encode(), environment)
             if started_by and started_by[1].decode() != name:
                 continue
