@@ -120,7 +120,8 @@ async def listen(stream: aioh2.H2Stream, feed: Feed, heartbeat: float) -> None:
     await stream.start_response(
         {":status": "200", "content-type": "text/event-stream", "cache-control": "no-store"}
     )
-    await stream.send_data(b"retry: %d\n\n" % RETRY)
+    # the id holds from now on, for one that is cut off before the first event, too
+    await stream.send_data(b"retry: %d\nid: %d\n\n" % (RETRY, position))
     async with asyncio.TaskGroup() as tasks:
         telling = tasks.create_task(tell(stream, feed, position, heartbeat))
         await stream.protocol.wait_closing()

@@ -74,7 +74,8 @@ class TestEvents(Case):
         stream = await client.open_stream({":path": "/events", **fields}, end_stream=True)
         self.assertEqual(await stream.recv_response(), HEADERS)
         listener = Listener(stream)
-        self.assertRegex(await listener.block(), rb"^retry: \d+$")
+        self.assertRegex(begin := await listener.block(), rb"^retry: \d+\nid: \d+$")
+        self.position = begin.decode().rpartition(" ")[2]
         return listener
 
     async def publish(self, client: aioh2.H2Protocol, body: bytes, status: str = "204") -> None:
@@ -108,6 +109,7 @@ class TestEvents(Case):
             # of a server that was there before; this one has nothing yet
             early = await self.listen(client, last_event_id="5")
             listener = await self.listen(client)
+            start = self.position
             ids = []
             for text in (b"1", b"2", b"3"):
                 await self.publish(client, text)
@@ -117,6 +119,7 @@ class TestEvents(Case):
             )
             for last, expected in (
                 ("5", [MISSED, first, second, third]),
+                (start, [first, second, third]),
                 (str(ids[0]), [second, third]),
                 (str(ids[2]), []),
                 (str(ids[2] + 10**9), []),
