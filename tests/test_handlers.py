@@ -414,6 +414,33 @@ class TestPeersDoing(HandlerCase):
         async with self.logs("INFO"):
             peer.reset(1)
 
+    async def test_reset_in_a_group_of_tasks(self) -> None:
+        async def handler(protocol: aioh2.H2Protocol) -> None:
+            async for stream in protocol:
+                async with asyncio.TaskGroup() as tasks:
+                    tasks.create_task(stream.read(-1))
+
+        peer = await Peer.of_server(handler=handler)
+        peer.request(1, POST, end=False)
+        await settle()
+        async with self.logs("INFO"):
+            peer.reset(1)
+
+    async def test_reset_beside_an_error_in_a_group_of_tasks(self) -> None:
+        async def handler(protocol: aioh2.H2Protocol) -> None:
+            async for stream in protocol:
+                try:
+                    await stream.read(-1)
+                except aioh2.StreamReset as error:
+                    own = ValueError("of the application")
+                    raise ExceptionGroup("both", [error, own]) from None
+
+        peer = await Peer.of_server(handler=handler)
+        peer.request(1, POST, end=False)
+        await settle()
+        async with self.logs("ERROR"):
+            peer.reset(1)
+
     async def test_disconnect(self) -> None:
         async with self.info_at_most():
             peer = await self.accepting()
@@ -910,6 +937,22 @@ class TestServe(HandlerCase):
 
         peer = await self.serving(handler)
         peer.request(1)
+        await settle()
+        async with self.logs("INFO"):
+            peer.reset(1)
+        self.assertEqual(await self.resets(), [])
+
+    async def test_error_in_a_group_of_tasks_that_passes_on_the_reset(self) -> None:
+        async def handler(stream: aioh2.H2Stream) -> None:
+            await stream.start_response(RESPONSE)
+            async with asyncio.TaskGroup() as tasks:
+                # it wakes before the handler is cancelled
+                tasks.create_task(stream.send_data(b"abc"))
+                await forever()
+
+        settings = {aioh2.SettingCodes.INITIAL_WINDOW_SIZE: 0}
+        peer = await self.serving(handler, settings=settings)
+        peer.request(1, POST, end=False)
         await settle()
         async with self.logs("INFO"):
             peer.reset(1)
