@@ -19,6 +19,7 @@ import os
 import pathlib
 import re
 import signal
+import socket
 import ssl
 import tempfile
 from email.utils import formatdate, parsedate_to_datetime
@@ -29,6 +30,8 @@ import aioh2
 
 # Bytes. Of a download the server holds two pieces: one on its way, and the next one.
 PIECE = 131_072
+# Bytes that the kernel may hold of a connection before they are on the network.
+UNSENT = 16_384
 
 
 class Response(NamedTuple):
@@ -226,6 +229,10 @@ async def serve(root: pathlib.Path, port: int, context: ssl.SSLContext | None) -
     server = await aioh2.start_server(
         lambda p: p.serve(handler), "127.0.0.1", port, ssl=context, window_timeout=60
     )
+    if hasattr(socket, "TCP_NOTSENT_LOWAT"):
+        for listening in server.sockets:
+            # or the kernel takes megabytes at once, and what is urgent comes behind them
+            listening.setsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, UNSENT)
     print(f"listening on port {server.sockets[0].getsockname()[1]}", flush=True)
     await stop.wait()
     print("shutting down", flush=True)
