@@ -22,7 +22,7 @@ PAGE = """\
 <html lang="en">
 <meta charset="utf-8">
 <title>100 images over one connection</title>
-<link rel="icon" href="image-00.png">
+<link rel="icon" href="data:,">
 <link rel="stylesheet" href="style.css">
 <script src="script.js" defer></script>
 <h1>100 images over one connection</h1>
