@@ -26,6 +26,7 @@ from hyperframe.frame import (
 )
 
 import aioh2
+from aioh2.intake import Intake
 
 from .octets import (
     ACK,
@@ -834,7 +835,7 @@ class TestLingering(AbuseCase):
         self.assertEqual(await peer.frames(), [])
 
     async def test_so_many_bytes(self) -> None:
-        with mock.patch.object(aioh2.H2Protocol, "LINGER_BYTES", 1_000):
+        with mock.patch.object(Intake, "LINGER_BYTES", 1_000):
             peer = await self.half_closed()
         peer.send_bytes(bytes(999))
         self.assertFalse(peer.transport.closed)
@@ -843,7 +844,7 @@ class TestLingering(AbuseCase):
         peer.send_bytes(bytes(1_000))
 
     async def test_bytes_from_a_transport_that_is_gone(self) -> None:
-        with mock.patch.object(aioh2.H2Protocol, "LINGER_BYTES", 1_000):
+        with mock.patch.object(Intake, "LINGER_BYTES", 1_000):
             peer = await self.half_closed()
         peer.lose()
         await settle()
@@ -856,7 +857,7 @@ class TestLingering(AbuseCase):
         real, skipped = loop.time, 0.0
         with mock.patch.object(loop, "time", lambda: real() + skipped):
             peer = await self.half_closed()
-            skipped += aioh2.H2Protocol.LINGER_SECONDS
+            skipped += Intake.LINGER_SECONDS
             await settle()
             self.assertTrue(peer.transport.closed)
             await peer.protocol.wait_closed()

@@ -1776,13 +1776,13 @@ class TestNothingStays(Ends):
         return sum(isinstance(each, aioh2.H2Stream) for each in gc.get_objects())
 
     def check_nothing_stays(self, protocol: aioh2.H2Protocol, before: int) -> None:
-        self.assertEqual(len(protocol._streams), 0)
-        self.assertEqual(len(protocol._ended), self.KEPT)
-        self.assertEqual(len(protocol._conn.streams), 0)
-        self.assertEqual(len(protocol._inbound), 0)
-        self.assertEqual(len(protocol._tree), 0)
-        self.assertEqual(protocol._conn.held_streams, 0)
-        sender = protocol._sender
+        driver = protocol._driver
+        self.assertEqual(len(driver.table.ended), self.KEPT)
+        self.assertEqual(len(driver.connection.streams), 0)
+        self.assertEqual(len(driver.table.inbound), 0)
+        self.assertEqual(len(driver.priorities._tree), 0)
+        self.assertEqual(driver.connection.held_streams, 0)
+        sender = driver.sender
         self.assertEqual([len(sender._queues), len(sender._framed)], [0, 0])
         self.assertEqual(futures_in(protocol), [])
         self.assertEqual(protocol.stats.streams_open, 0)
@@ -1812,7 +1812,7 @@ class TestNothingStays(Ends):
                 each.cancel()
             await asyncio.gather(*tasks, extra, return_exceptions=True)
             for stream_id in ids:
-                if stream_id in protocol._streams:
+                if stream_id in protocol._driver.table.open:
                     protocol.reset_stream(stream_id)
         await settle()
         del tasks, extra, each  # their tracebacks hold streams
@@ -1883,8 +1883,8 @@ class TestNothingStays(Ends):
             await settle(1)
         resets = await peer.frames(RstStreamFrame)
         self.assertEqual([frame.stream_id for frame in resets], list(range(3, 1000, 2)))
-        self.assertEqual(set(peer.protocol._streams), {1})
-        self.assertEqual(len(peer.protocol._conn.streams), 1)
+        self.assertEqual(peer.protocol.stats.streams_open, 1)
+        self.assertEqual(len(peer.protocol._driver.connection.streams), 1)
         self.assertLessEqual(self.alive() - before, 1)
 
     async def test_connections(self) -> None:

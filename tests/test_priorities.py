@@ -135,7 +135,7 @@ class TestServer(PriorityCase):
         for stream_id in range(1, 20_001, 2):
             peer.send(update(stream_id, "u=0"))
         await settle()
-        urgencies = peer.protocol._urgencies
+        urgencies = peer.protocol._driver.priorities.urgencies
         assert urgencies is not None
         self.assertLessEqual(len(urgencies), urgencies.SIGNALS)
         self.assertFalse(peer.protocol.is_closing)
@@ -148,7 +148,7 @@ class TestServer(PriorityCase):
         await settle()
         peer.send(update(1, "u=0"))
         await settle()
-        self.assertIsNone(peer.protocol._urgencies)
+        self.assertIsNone(peer.protocol._driver.priorities.urgencies)
 
     async def test_by_the_application(self) -> None:
         peer, streams = await self.serving(None, None, None)

@@ -778,7 +778,7 @@ class TestSlots(Timed):
 
     async def test_stream_ids_are_used_up(self) -> None:
         # sets h2's counter: two thousand million requests take too long
-        self.client._conn.highest_outbound_stream_id = LAST - 2
+        self.client._driver.connection.highest_outbound_stream_id = LAST - 2
         self.assertEqual(await self.soon(self.request()), LAST)
         self.peer.respond(LAST, end=True)
         self.assertEqual(await self.soon(self.client.recv_response(LAST)), RESPONSE)
@@ -1025,7 +1025,7 @@ class TestPush(Timed):
 
     async def test_stream_ids_are_used_up(self) -> None:
         peer = await self.server()
-        peer.protocol._conn.highest_outbound_stream_id = LAST - 1
+        peer.protocol._driver.connection.highest_outbound_stream_id = LAST - 1
         with self.assertRaises(aioh2.AIOH2Exception):
             await self.soon(peer.protocol.push_stream(1, REQUEST))
 

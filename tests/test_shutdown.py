@@ -19,6 +19,7 @@ from hyperframe.frame import (
 
 import aioh2
 
+from .test_ends import futures_in
 from .wire import POST, REQUEST, RESPONSE, Case, MemoryTransport, Peer, connected_pair, settle
 
 T = TypeVar("T")
@@ -987,10 +988,14 @@ class TestClose(Timed):
 class TestWaitClosing(Timed):
     """A handler can wait for the moment from which on no new stream starts."""
 
+    def shut_down(self, peer: Peer) -> None:
+        task = asyncio.ensure_future(peer.protocol.shutdown(10))
+        self.addCleanup(task.cancel)
+
     async def test_each_cause(self) -> None:
         causes: dict[str, Any] = {
             "GOAWAY comes": lambda peer: peer.goaway(0),
-            "it begins to shut down": lambda peer: peer.protocol.begin_shutdown(10),
+            "it begins to shut down": lambda peer: self.shut_down(peer),
             "it is closed": lambda peer: peer.protocol.close_connection(),
             "it is aborted": lambda peer: peer.protocol.abort(),
             "it is lost": lambda peer: peer.lose(),
@@ -1011,7 +1016,7 @@ class TestWaitClosing(Timed):
         peer.request(1)
         stream = await anext(peer.protocol)
         await stream.start_response(RESPONSE)
-        peer.protocol.begin_shutdown(10)
+        self.shut_down(peer)
         await self.soon(peer.protocol.wait_closing())
         await stream.send_data(b"last", end_stream=True)
         (data,) = await peer.frames(DataFrame)
@@ -1026,7 +1031,7 @@ class TestWaitClosing(Timed):
         peer.lose()
         await settle()
         self.assertTrue(second.done())
-        self.assertEqual(peer.protocol._closing_waiters, [])
+        self.assertEqual(futures_in(peer.protocol), [])
 
 
 class TestAbort(Timed):
