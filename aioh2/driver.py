@@ -31,6 +31,7 @@ from .exceptions import (
     describe_code,
 )
 from .flow import Growth, ReceiveWindow
+from .greeting import Greeting
 from .handlers import ConnectionHandler, StreamHandlers
 from .headers import Fields, HeaderInput, HeaderList, decode
 from .intake import Intake
@@ -111,6 +112,8 @@ class Driver:
         self._streams = self.table.open
         # What may not take too long.
         self.watchdog = Watchdog(config, self)
+        #: What is agreed on before the first stream.
+        self.greeting = Greeting(config, client_side=client_side)
         # Who sends next, and what it sends.
         tree = TreeScheduler()
         self.sender = Sender(self.connection, tree, self.flush, self.watchdog.framed)
@@ -123,6 +126,7 @@ class Driver:
         self.opener = Opener(
             config,
             self.connection,
+            self.greeting,
             self.closing,
             self.priorities,
             self,
@@ -143,9 +147,6 @@ class Driver:
         self._transport: asyncio.Transport | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
         self._flush_handle: asyncio.Handle | None = None
-        # How long the peer may take to greet, and who waits for its SETTINGS.
-        self._open_timer: asyncio.TimerHandle | None = None
-        self._opened: asyncio.Future[None] | None = None
         # Whether events of one segment are being handled.
         self._dispatching = False
 
@@ -184,14 +185,13 @@ class Driver:
         if self._registry is not None:
             self._registry.add(self.protocol)
         self._log.debug("= connected to %s", self.get_extra_info("peername"))
-        self._name_origin()
-        problem = self._check_alpn()
+        self.opener.name_origin(self.get_extra_info)
+        problem = self.greeting.problem_with(self.get_extra_info("ssl_object"))
         if problem:
             self.closing.fail_handshake(problem)
             return
-        self.connection.initiate(self.initial_settings(), window_size=self._window.size)
-        if self.config.open_timeout is not None:
-            self._open_timer = self._loop.call_later(self.config.open_timeout, self._open_expired)
+        self.connection.initiate(self.greeting.settings(), window_size=self._window.size)
+        self.greeting.begin(self._loop, self._open_expired)
         self.watchdog.start(ages=not self.client_side)
         self.flush()
         if self._callback is not None:
@@ -245,7 +245,7 @@ class Driver:
     def connection_lost(self, exc: Exception | None) -> None:
         """The transport is gone: everybody who waits is told."""
         self.intake.finish()
-        self.closing.lose(exc, greeted=self.opener.peer_ready, drained=not self._streams)
+        self.closing.lose(exc, greeted=self.greeting.has_come, drained=not self._streams)
         self._transport = None
         self.intake.lost()
         if self._registry is not None:
@@ -345,16 +345,12 @@ class Driver:
             self.sender.windows_changed()
         if self.connection.remote_settings.get(NO_RFC7540_PRIORITIES):
             self.priorities.by_urgency()
-        if self.opener.peer_ready:
+        if self.greeting.has_come:
             return
-        self.opener.peer_ready = True
+        self.greeting.settings_came()
         if self._growth is not None and self.pings is not None:
             # before bodies come: the ACK would queue behind them, and the path seem longer
             self.pings.path_rtt()
-        if self._open_timer is not None:
-            self._open_timer.cancel()
-        if self._opened is not None and not self._opened.done():
-            self._opened.set_result(None)
 
     def _settings_acked(self, event: events.SettingsAcknowledged) -> None:
         self.watchdog.settings_acked()
@@ -667,70 +663,16 @@ class Driver:
         if self._transport is not None and not self.closing.over:
             self._handler.call(handler, self.protocol)
 
-    def initial_settings(self) -> dict[SettingCodes, int]:
-        """Return the SETTINGS that this side begins with."""
-        config = self.config
-        settings = {
-            SettingCodes.HEADER_TABLE_SIZE: config.header_table_size,
-            SettingCodes.MAX_CONCURRENT_STREAMS: config.concurrency,
-            SettingCodes.INITIAL_WINDOW_SIZE: config.initial_window_size,
-            SettingCodes.MAX_FRAME_SIZE: config.max_frame_size,
-            SettingCodes.MAX_HEADER_LIST_SIZE: config.max_header_list_size,
-        }
-        if self.client_side:
-            settings[SettingCodes.ENABLE_PUSH] = int(config.enable_push)
-        elif config.enable_connect_protocol:
-            settings[SettingCodes.ENABLE_CONNECT_PROTOCOL] = 1
-        return settings
-
     def get_extra_info(self, name: str, default: Any = None) -> Any:
         """Return the transport's information ``name``: see ``asyncio.BaseTransport``."""
         if self._transport is None:
             return default
         return self._transport.get_extra_info(name, default)
 
-    def _name_origin(self) -> None:
-        """Learn ``:scheme`` and ``:authority`` from the transport, where nobody has set them."""
-        opener = self.opener
-        if self.get_extra_info("ssl_object") is not None:
-            opener.scheme = "https"
-        peer = self.get_extra_info("peername")
-        if opener.authority is not None:
-            return
-        if isinstance(peer, tuple) and len(peer) >= 2:
-            host = f"[{peer[0]}]" if ":" in str(peer[0]) else str(peer[0])
-            opener.authority = f"{host}:{peer[1]}"
-        else:
-            opener.authority = "localhost"
-
-    def _check_alpn(self) -> str | None:
-        """Say what is wrong with the protocol that TLS has chosen (RFC 9113 section 3.2)."""
-        tls = self.get_extra_info("ssl_object")
-        if tls is None:
-            return None
-        chosen = tls.selected_alpn_protocol()
-        if chosen == "h2" or not isinstance(chosen, str | None):
-            # agreed, or a transport of somebody's own that answers any question
-            return None
-        side = "server" if self.client_side else "client"
-        if chosen is None:
-            return f"the {side} has not agreed on ALPN 'h2': it chose no protocol"
-        return f"TLS has agreed on ALPN {chosen!r}, not 'h2'"
-
     def _open_expired(self) -> None:
         came = "no SETTINGS" if self.bytes_received else "nothing"
         self.connection.go_away(ErrorCodes.SETTINGS_TIMEOUT)
         self.closing.fail_handshake(f"the peer sent {came} for {self.config.open_timeout} s")
-
-    async def wait_open(self) -> None:
-        """Wait for the peer's SETTINGS: see :meth:`H2Protocol.wait_open`."""
-        if self.closing.reason is not None:
-            raise self.closing.reason.fresh()
-        if self.opener.peer_ready:
-            return
-        if self._opened is None:
-            self._opened = asyncio.get_running_loop().create_future()
-        await asyncio.shield(self._opened)
 
     def _handler_returned(self) -> None:
         self.closing.begin_shutdown(self.config.close_timeout)
@@ -766,8 +708,7 @@ class Driver:
         """Nothing more is sent or received: tell everybody who waits. Once."""
         self.watchdog.stop()
         self.intake.end()
-        if self._open_timer is not None:
-            self._open_timer.cancel()
+        self.greeting.stop()
         self.opener.slots.fail(for_stream(reason, retryable=True))
         for stream in self.table.take_open():
             unwritten = stream in self.opener.unwritten
@@ -776,9 +717,7 @@ class Driver:
         self.sender.end(reason)
         if self.pings is not None:
             self.pings.end(reason)
-        if self._opened is not None and not self._opened.done():
-            self._opened.set_exception(reason.fresh())
-            self._opened.exception()
+        self.greeting.end(reason)
         self.table.end(reason)
 
 

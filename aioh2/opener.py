@@ -7,7 +7,8 @@ headers and their framing are one step.
 from __future__ import annotations
 
 import functools
-from typing import Protocol
+from collections.abc import Callable
+from typing import Any, Protocol
 
 from h2.errors import ErrorCodes
 
@@ -15,6 +16,7 @@ from .closing import Closing
 from .config import Config
 from .connection import Connection
 from .exceptions import ConnectionClosed, NotSupported, StreamClosed
+from .greeting import Greeting
 from .headers import Fields, HeaderInput, Kind, encode, prepare, with_field
 from .priorities import Priorities, field_of
 from .scheduler import Priority
@@ -51,6 +53,7 @@ class Opener:
         self,
         config: Config,
         connection: Connection,
+        greeting: Greeting,
         closing: Closing,
         priorities: Priorities,
         opening: Opening,
@@ -59,6 +62,8 @@ class Opener:
     ) -> None:
         self._config = config
         self._connection = connection
+        # Before the peer's SETTINGS have come, nothing is opened.
+        self._greeting = greeting
         # Knows whether any stream can start.
         self._closing = closing
         self._priorities = priorities
@@ -68,15 +73,26 @@ class Opener:
         #: ``:scheme`` and ``:authority`` of requests that have none.
         self.scheme = "http"
         self.authority: str | None = None
-        #: Whether the peer's SETTINGS have come: before, nothing is opened.
-        self.peer_ready = False
         #: Who waits to open a stream.
         self.slots = Slots(self._free_slots)
         #: Requests whose HEADERS were not handed to the transport yet.
         self.unwritten: list[H2Stream] = []
 
+    def name_origin(self, get_extra_info: Callable[[str], Any]) -> None:
+        """Learn ``:scheme`` and ``:authority`` from the transport, where nobody has set them."""
+        if get_extra_info("ssl_object") is not None:
+            self.scheme = "https"
+        peer = get_extra_info("peername")
+        if self.authority is not None:
+            return
+        if isinstance(peer, tuple) and len(peer) >= 2:
+            host = f"[{peer[0]}]" if ":" in str(peer[0]) else str(peer[0])
+            self.authority = f"{host}:{peer[1]}"
+        else:
+            self.authority = "localhost"
+
     def _free_slots(self) -> int:
-        if not self.peer_ready or self._closing.is_closing:
+        if not self._greeting.has_come or self._closing.is_closing:
             return 0
         limit = self._connection.remote_settings.max_concurrent_streams
         return limit - self._connection.outbound_streams

@@ -317,7 +317,7 @@ class H2Protocol(asyncio.Protocol):
 
     async def wait_open(self) -> None:
         """Wait for the peer's SETTINGS; raise :class:`HandshakeError` when they do not come."""
-        await self._driver.wait_open()
+        await self._driver.greeting.wait()
 
     async def ping(self) -> float:
         """Send a PING and return its round-trip time in seconds (RFC 9113 section 6.7).
@@ -606,5 +606,5 @@ class H2Protocol(asyncio.Protocol):
 
     def _local_setting(self, code: SettingCodes) -> int:
         if not self._driver.connection.was_acked:
-            return self._driver.initial_settings()[code]
+            return self._driver.greeting.settings()[code]
         return self._driver.connection.local_settings[code]

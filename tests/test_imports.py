@@ -55,7 +55,7 @@ ORDER = (
     {"connection"},
     {"stream"},
     {"sender", "handlers", "pings", "watchdog", "tunnel"},
-    {"intake", "table", "closing", "priorities"},
+    {"intake", "table", "closing", "greeting", "priorities"},
     {"opener"},
     {"driver"},
     {"protocol"},

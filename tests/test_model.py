@@ -684,7 +684,7 @@ class Model:
     def waits_for_slot(self, call: Call) -> bool:
         """As many streams are open as may be, by what is on the wire."""
         client, out, back = self.ends[True], self.halves[True], self.halves[False]
-        if not client._driver.opener.peer_ready or client.is_closing:
+        if not client._driver.greeting.has_come or client.is_closing:
             return not client.is_closing
         count = 0
         for stream_id, part in out.parts.items():
