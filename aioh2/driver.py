@@ -110,13 +110,15 @@ class Driver:
         )
         # Those that are open, for those who ask with every event.
         self._streams = self.table.open
-        # What may not take too long.
+        #: What may not take too long.
         self.watchdog = Watchdog(config, self)
         #: What is agreed on before the first stream.
         self.greeting = Greeting(config, client_side=client_side)
-        # Who sends next, and what it sends.
+        # Who sends next, until RFC 9218 decides.
         tree = TreeScheduler()
+        #: What waits to go out.
         self.sender = Sender(self.connection, tree, self.flush, self.watchdog.framed)
+        #: Who sends next, as is signalled.
         self.priorities = Priorities(tree, self.sender, self.table.open)
         #: How far the connection is on its way to the end.
         self.closing = Closing(
@@ -152,10 +154,11 @@ class Driver:
 
         # What serves the connection.
         self._callback: Callable[[Any], Any] | None = None
-        # What runs the application's handlers, of the connection and of its streams.
+        # What runs the application's handler of the connection,
         self._handler = ConnectionHandler(
             self._log, returned=self._handler_returned, failed=self._handler_failed
         )
+        #: and those of its streams.
         self.handlers = StreamHandlers(self._log, self.table.release)
         # Where a server keeps its live connections.
         self._registry: set[Any] | None = None
@@ -645,7 +648,7 @@ class Driver:
         """Abort the transport."""
         self.closing.abort(ConnectionClosed(reason=reason))
 
-    # --- opening -----------------------------------------------------------------------
+    # --- for the protocol --------------------------------------------------------------
 
     def register(self, live: set[Any], is_open: Callable[[], bool]) -> None:
         """Have the protocol in ``live`` from connection_made to connection_lost.
@@ -663,11 +666,18 @@ class Driver:
         if self._transport is not None and not self.closing.over:
             self._handler.call(handler, self.protocol)
 
+    def abort(self) -> None:
+        """End at once and write nothing more, not even what was framed."""
+        if not self.closing.over:
+            self.closing.abort(ConnectionClosed(initiator="local", reason="it was aborted"))
+
     def get_extra_info(self, name: str, default: Any = None) -> Any:
         """Return the transport's information ``name``: see ``asyncio.BaseTransport``."""
         if self._transport is None:
             return default
         return self._transport.get_extra_info(name, default)
+
+    # --- inside ------------------------------------------------------------------------
 
     def _open_expired(self) -> None:
         came = "no SETTINGS" if self.bytes_received else "nothing"
@@ -691,11 +701,6 @@ class Driver:
         """No stream can be opened any more."""
         self.opener.slots.fail(error)
 
-    def abort(self) -> None:
-        """End at once and write nothing more, not even what was framed."""
-        if not self.closing.over:
-            self.closing.abort(ConnectionClosed(initiator="local", reason="it was aborted"))
-
     def linger(self, deadline: float) -> bool:
         """Close the transport once the peer has ended its side; False where that cannot be."""
         assert self._transport is not None
@@ -708,7 +713,6 @@ class Driver:
         """Nothing more is sent or received: tell everybody who waits. Once."""
         self.watchdog.stop()
         self.intake.end()
-        self.greeting.stop()
         self.opener.slots.fail(for_stream(reason, retryable=True))
         for stream in self.table.take_open():
             unwritten = stream in self.opener.unwritten

@@ -85,14 +85,11 @@ class Greeting:
             self._waiting = asyncio.get_running_loop().create_future()
         await asyncio.shield(self._waiting)
 
-    def stop(self) -> None:
-        """The connection is over: nothing is late any more."""
+    def end(self, reason: AIOH2Exception) -> None:
+        """The connection is over: nothing is late any more, and who waits gets ``reason``."""
+        self._reason = reason
         if self._timer is not None:
             self._timer.cancel()
-
-    def end(self, reason: AIOH2Exception) -> None:
-        """Who waits gets a copy of ``reason``."""
-        self._reason = reason
         if self._waiting is not None and not self._waiting.done():
             self._waiting.set_exception(reason.fresh())
             # nobody may be waiting any more
