@@ -108,8 +108,9 @@ class Driver:
             limit=config.concurrency,
             forgotten=self._stream_forgotten,
         )
-        # Those that are open, for those who ask with every event.
+        # Those that are open, and the search in all: a call less for each event and each use.
         self._streams = self.table.open
+        self.find = self.table.find
         #: What may not take too long.
         self.watchdog = Watchdog(config, self)
         #: What is agreed on before the first stream.
@@ -271,8 +272,7 @@ class Driver:
 
     def _request_received(self, event: events.RequestReceived) -> None:
         stream_id = event.stream_id
-        stream = self.add_stream(stream_id, event.headers)
-        self.table.offer(stream)
+        self.add_stream(stream_id, event.headers, True)
         field = self.connection.priority_field(stream_id)
         if field is not None:
             self.priorities.field_received(stream_id, field, initial=True)
@@ -485,7 +485,7 @@ class Driver:
     def set_priority(self, stream_id: int, priority: Priority) -> None:
         """Give a stream another place; see :meth:`H2Stream.set_priority`."""
         field = field_of(priority)
-        if self.table.find(stream_id).is_over:
+        if self.find(stream_id).is_over:
             return
         self.closing.check_usable()
         if self.client_side:
@@ -499,12 +499,14 @@ class Driver:
 
     async def promise(self, stream_id: int, headers: HeaderInput) -> H2Stream:
         """Promise a push on a stream of the client's."""
-        return await self.opener.promise(self.table.find(stream_id), headers)
+        return await self.opener.promise(self.find(stream_id), headers)
 
     # --- streams -----------------------------------------------------------------------
 
-    def add_stream(self, stream_id: int, fields: Any, **ended: bool) -> H2Stream:
-        """Return a new stream, whose request has these fields."""
+    def add_stream(
+        self, stream_id: int, fields: Any, inbound: bool = False, **ended: bool
+    ) -> H2Stream:
+        """Return a new stream, whose request has these fields; ``inbound``: for who takes it."""
         stream = H2Stream(
             stream_id,
             self,
@@ -513,7 +515,7 @@ class Driver:
             encoding=self.config.header_encoding,
             **ended,
         )
-        self.table.add(stream)
+        self.table.add(stream, inbound)
         self.watchdog.busy()
         return stream
 

@@ -183,47 +183,47 @@ class H2Protocol(asyncio.Protocol):
         self, stream_id: int, headers: HeaderInput, *, end_stream: bool = False
     ) -> None:
         """Send a response's headers: see :meth:`H2Stream.start_response`."""
-        await self.stream(stream_id).start_response(headers, end_stream=end_stream)
+        await self._driver.find(stream_id).start_response(headers, end_stream=end_stream)
 
     async def recv_response(self, stream_id: int) -> HeaderList:
         """Wait for the final response: see :meth:`H2Stream.recv_response`."""
-        return await self.stream(stream_id).recv_response()
+        return await self._driver.find(stream_id).recv_response()
 
     async def recv_informational(self, stream_id: int) -> HeaderList | None:
         """Wait for the next 1xx: see :meth:`H2Stream.recv_informational`."""
-        return await self.stream(stream_id).recv_informational()
+        return await self._driver.find(stream_id).recv_informational()
 
     async def send_data(self, stream_id: int, data: BytesLike, *, end_stream: bool = False) -> None:
         """Send body bytes: see :meth:`H2Stream.send_data`."""
-        await self.stream(stream_id).send_data(data, end_stream=end_stream)
+        await self._driver.find(stream_id).send_data(data, end_stream=end_stream)
 
     async def read_stream(self, stream_id: int, size: int | None = None) -> bytes:
         """Read body bytes: see :meth:`H2Stream.read`."""
-        return await self.stream(stream_id).read(size)
+        return await self._driver.find(stream_id).read(size)
 
     async def send_trailers(self, stream_id: int, headers: HeaderInput) -> None:
         """End the stream with trailers: see :meth:`H2Stream.send_trailers`."""
-        await self.stream(stream_id).send_trailers(headers)
+        await self._driver.find(stream_id).send_trailers(headers)
 
     async def recv_trailers(self, stream_id: int) -> HeaderList:
         """Wait for the end of the body: see :meth:`H2Stream.recv_trailers`."""
-        return await self.stream(stream_id).recv_trailers()
+        return await self._driver.find(stream_id).recv_trailers()
 
     async def end_stream(self, stream_id: int) -> None:
         """End this side of the stream: see :meth:`H2Stream.end`."""
-        await self.stream(stream_id).end()
+        await self._driver.find(stream_id).end()
 
     def reset_stream(self, stream_id: int, error_code: int = ErrorCodes.CANCEL) -> None:
         """End the stream at once: see :meth:`H2Stream.reset`."""
-        self.stream(stream_id).reset(error_code)
+        self._driver.find(stream_id).reset(error_code)
 
     async def push_stream(self, stream_id: int, headers: HeaderInput) -> int:
         """Promise a push and return the id of its stream: see :meth:`H2Stream.push`."""
-        return (await self.stream(stream_id).push(headers)).id
+        return (await self._driver.find(stream_id).push(headers)).id
 
     async def recv_push(self, stream_id: int) -> tuple[int, HeaderList] | None:
         """Wait for the next promise: see :meth:`H2Stream.recv_push`."""
-        stream = await self.stream(stream_id).recv_push()
+        stream = await self._driver.find(stream_id).recv_push()
         return None if stream is None else (stream.id, stream.request_headers)
 
     def reprioritize(
@@ -274,7 +274,7 @@ class H2Protocol(asyncio.Protocol):
 
         Raises :class:`StreamClosed` for any other.
         """
-        return self._driver.table.find(stream_id)
+        return self._driver.find(stream_id)
 
     def __aiter__(self) -> Self:
         """Iterate over inbound streams, until the connection ends."""
@@ -386,7 +386,7 @@ class H2Protocol(asyncio.Protocol):
         if 2 + len(of) + len(value) > self._driver.connection.max_outbound_frame_size:
             raise ValueError("origin and field_value do not fit into a frame")
         if stream_id is not None:
-            self._check_unanswered(self.stream(stream_id))
+            self._check_unanswered(self._driver.find(stream_id))
         self._driver.connection.advertise_alternative_service(value, of or None, stream_id)
         self._driver.flush_soon()
 

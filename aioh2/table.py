@@ -62,16 +62,14 @@ class StreamTable:
         """The connection begins."""
         self._loop = loop
 
-    def add(self, stream: H2Stream) -> None:
-        """A stream is open."""
+    def add(self, stream: H2Stream, inbound: bool) -> None:
+        """A stream is open; ``inbound``: it is the peer's, and for who takes it."""
         self.open[stream.id] = stream
         self.opened += 1
-
-    def offer(self, stream: H2Stream) -> None:
-        """An open stream is the peer's: whoever waits for one may take it."""
-        self.inbound[stream.id] = stream
-        if self._accepting:
-            self._wake_one()
+        if inbound:
+            self.inbound[stream.id] = stream
+            if self._accepting:
+                self._wake_one()
 
     def find(self, stream_id: int) -> H2Stream:
         """Return a stream that has not been forgotten; raise ``StreamClosed`` for any other."""

@@ -74,6 +74,16 @@ class TestOrigin(Timed):
         origin = await self.origin("a.test", peername=("192.0.2.1", 8080))
         self.assertEqual(origin, ("http", "a.test"))
 
+    async def test_set_while_connected(self) -> None:
+        """As behind a proxy that has ended TLS."""
+        peer = await Peer.of_client()
+        peer.protocol.scheme = "https"
+        peer.protocol.authority = "b.test"
+        await self.soon(peer.protocol.start_request({}))
+        (frame,) = await peer.frames(HeadersFrame)
+        headers = dict(frame.headers)
+        self.assertEqual((headers[":scheme"], headers[":authority"]), ("https", "b.test"))
+
 
 class TestSlots(Timed):
     """Streams under the peer's MAX_CONCURRENT_STREAMS (RFC 9113 section 5.1.2)."""

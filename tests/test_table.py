@@ -32,9 +32,7 @@ class TestTable(Case):
     def add(self, stream_id: int, *, inbound: bool = False) -> H2Stream:
         owner: Any = types.SimpleNamespace(client_side=False, has_queued=lambda _: False)
         stream = H2Stream(stream_id, owner, REQUEST, window_size=100, encoding=None)
-        self.table.add(stream)
-        if inbound:
-            self.table.offer(stream)
+        self.table.add(stream, inbound)
         return stream
 
     def end(self, stream: H2Stream, *, in_use: bool = False) -> None:
