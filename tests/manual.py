@@ -99,25 +99,26 @@ class Cutter:
 
 def left_behind(protocol: aioh2.H2Protocol) -> list[str]:
     """Say what a connection still holds that is over, with all its callers done."""
-    pings = protocol._pings
+    driver = protocol._driver
+    table, pings = driver.table, driver.pings
     left: dict[str, Any] = {
-        "open streams": protocol._streams,
-        "requests that wait for a slot": protocol._slots,
-        "bodies to send": protocol._sender._queues,
-        "framed bodies": protocol._sender._framed,
+        "open streams": table.open,
+        "requests that wait for a slot": driver.opener.slots,
+        "bodies to send": driver.sender._queues,
+        "framed bodies": driver.sender._framed,
         "who waits for bytes": [] if pings is None else [*pings._waiting, *pings._activity],
-        "who accepts": protocol._accepting,
-        "who waits for the end": protocol._lost_waiters,
+        "who accepts": table._accepting,
+        "who waits for the end": driver.closing._lost_waiters,
         "streams that count though nobody works for them": [
-            stream for stream in protocol._held if stream.id not in protocol._inbound
+            stream for stream in table.held if stream.id not in table.inbound
         ],
-        "handlers": protocol._stream_handlers._tasks,
-        "shutdowns": protocol._tallies,
+        "handlers": driver.handlers._tasks,
+        "shutdowns": driver.closing.tallies,
     }
     found = [f"{len(things)} {what}" for what, things in left.items() if len(things)]
-    if len(protocol._ended) > protocol.config.concurrency:
-        found.append(f"{len(protocol._ended)} ended streams")
-    for stream in protocol._ended.values():
+    if len(table.ended) > protocol.config.concurrency:
+        found.append(f"{len(table.ended)} ended streams")
+    for stream in table.ended.values():
         if stream._waiters or stream._turns:
             found.append(f"who waits on {stream}")
     return found

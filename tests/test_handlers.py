@@ -21,7 +21,7 @@ from hyperframe.frame import (
 
 import aioh2
 
-from .test_shutdown import LAST, Timed, ack_announcement, last_streams
+from .test_closing import LAST, Timed, ack_announcement, last_streams
 from .wire import POST, REQUEST, RESPONSE, MemoryTransport, Peer, connected_pair, settle
 
 LOG = "aioh2.server"
