@@ -102,6 +102,10 @@ class StreamHandlers:
         self._done = done
         self._tasks: dict[H2Stream, asyncio.Task[None]] = {}
 
+    def __len__(self) -> int:
+        """How many streams handlers are at work on."""
+        return len(self._tasks)
+
     def __contains__(self, stream: H2Stream) -> bool:
         """Whether a handler is at work on the stream."""
         return stream in self._tasks
@@ -189,8 +193,15 @@ def _is_the_peers_doing(error: Exception, stream: H2Stream) -> bool:
     """Whether an error only says that the stream, or its connection, has come to its end.
 
     Or that the peer does not take what was to be sent: a peer could fill the log with that.
+    A group, as of ``asyncio.TaskGroup``, says so when each error in it does.
     """
-    if isinstance(error, ConnectionClosed) and stream.protocol.is_closing:
+    if isinstance(error, ExceptionGroup):
+        return all(_is_the_peers_doing(inner, stream) for inner in error.exceptions)
+    cause = error.__cause__ if isinstance(error, SendException) else error
+    if isinstance(cause, ConnectionClosed) and stream.protocol.is_closing:
+        return True
+    if isinstance(cause, StreamReset) and cause.initiator == "peer" and not cause.stream_id % 2:
+        # of a push (RFC 9113 section 5.1.1), which a client need not want
         return True
     if isinstance(error, NotSupported):
         return True
@@ -201,7 +212,10 @@ def _only_passes_on(error: BaseException | None) -> bool:
     """Whether an error only says that the connection has ended, or that the peer did something.
 
     A reset by this side is the peer's doing, too, where it has a reason: a rule was broken.
+    A group says so when each error in it does.
     """
+    if isinstance(error, ExceptionGroup):
+        return all(_only_passes_on(inner) for inner in error.exceptions)
     if isinstance(error, SendException):
         return _only_passes_on(error.__cause__)
     if isinstance(error, StreamReset):

@@ -44,10 +44,13 @@ class Health:
         # When the latest was measured.
         self._measured = now
 
-    def received(self, now: float) -> None:
-        """Note that bytes have arrived."""
+    def received(self, now: float) -> bool:
+        """Note that bytes have arrived; return whether that answers a PING of keepalive."""
         self._last_activity = now
+        if self._probe is None:
+            return False
         self._probe = None
+        return True
 
     def is_functional(self, now: float, timeout: float) -> bool:
         """Whether bytes have arrived within the last ``timeout`` seconds."""

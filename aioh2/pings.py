@@ -49,10 +49,16 @@ class Pings:
         """Latest round-trip time in seconds; None before the first."""
         return self._health.rtt
 
+    def __len__(self) -> int:
+        """How many wait for an answer, or for any sign of life."""
+        return len(self._waiting) + len(self._activity)
+
     def received(self) -> float:
         """Bytes have arrived, of whatever kind; return when."""
         now = self._loop.time()
-        self._health.received(now)
+        if self._health.received(now):
+            # the next PING may be due before this one's time is over
+            self._arm()
         if self._activity:
             waiting, self._activity = self._activity, []
             for future in waiting:
@@ -123,6 +129,8 @@ class Pings:
                 future.set_exception(error.fresh())
 
     def _arm(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
         deadline = self._health.deadline
         if deadline is not None:
             self._timer = self._loop.call_at(deadline, self._keepalive)

@@ -13,11 +13,14 @@ from collections.abc import Callable, Coroutine, Generator, Iterable, Mapping
 from types import MappingProxyType, TracebackType
 from typing import Any, Self, TypeAlias, cast
 
+import h2.events as events
 from h2.errors import ErrorCodes
 from h2.settings import SettingCodes, Settings
 
+from .closing import Drained
+from .config import Config
 from .connection import as_origin
-from .driver import Drained, Driver, Tally
+from .driver import Driver
 from .exceptions import AIOH2Exception, NotSupported, StreamClosed
 from .handlers import StreamHandler, current_stream
 from .headers import HeaderInput, HeaderList
@@ -87,7 +90,7 @@ class _Opening:
         await self._stream.__aexit__(kind, error, traceback)
 
 
-class H2Protocol(Driver):
+class H2Protocol(asyncio.Protocol):
     """One HTTP/2 connection (RFC 9113), client or server, over any asyncio transport.
 
     ``open_connection`` and ``start_server`` make these; one can also be put on a transport by
@@ -98,6 +101,52 @@ class H2Protocol(Driver):
     ``async with protocol`` shuts it down gracefully on leaving, or closes it at once when an
     exception leaves with it.
     """
+
+    def __init__(self, client_side: bool, *, config: Config | None = None, **options: Any) -> None:
+        if not isinstance(client_side, bool):
+            raise TypeError(f"client_side must be True or False, not {client_side!r}")
+        #: Whether this is the client's end.
+        self.client_side = client_side
+        #: The options of this connection.
+        self.config = Config.of(config, options)
+        # Everything else, where no name can meet one of a subclass.
+        self._driver = Driver(self, self.config, client_side=client_side)
+        # Seconds without a received byte after which ``wait_functional`` sends a PING.
+        self._functional_timeout: float = self.config.functional_timeout
+
+    def __repr__(self) -> str:
+        closing = self._driver.closing
+        state = "closed" if closing.over else "closing" if closing.is_closing else "open"
+        return f"<{type(self).__name__} {'client' if self.client_side else 'server'} {state}>"
+
+    # --- for asyncio -----------------------------------------------------------------------
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Begin: check ALPN, send preface and SETTINGS, call the handler."""
+        self._driver.connection_made(cast(asyncio.Transport, transport))
+
+    def data_received(self, data: bytes) -> None:
+        """Take bytes; nothing in them makes an exception leave from here."""
+        self._driver.data_received(data)
+
+    def eof_received(self) -> bool:
+        """The peer has closed its side: what came before counts, then everything ends.
+
+        At the latest after ``close_timeout``, where what was written before is not taken.
+        """
+        return self._driver.eof_received()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """The transport is gone: everybody who waits is told."""
+        self._driver.connection_lost(exc)
+
+    def pause_writing(self) -> None:
+        """The transport's buffer is full: bodies wait."""
+        self._driver.pause_writing()
+
+    def resume_writing(self) -> None:
+        """The transport takes writes again."""
+        self._driver.resume_writing()
 
     # --- requests and responses, by stream id ----------------------------------------------
 
@@ -119,7 +168,7 @@ class H2Protocol(Driver):
         CONNECT that the peer has not offered and for more headers than it takes, and a
         retryable :class:`ConnectionClosed` when the connection takes no new streams.
         """
-        return (await self._open_stream(headers, end_stream, priority)).id
+        return (await self._driver.opener.request(headers, end_stream, priority)).id
 
     async def recv_request(self) -> tuple[int, HeaderList]:
         """Wait for the next request; return the id of its stream, and its headers.
@@ -127,54 +176,54 @@ class H2Protocol(Driver):
         After the end of the connection, the requests that had come are still returned; then it
         raises why the connection ended. Cancelling it loses nothing.
         """
-        stream = await self._accept()
+        stream = await self._driver.table.accept()
         return stream.id, stream.request_headers
 
     async def start_response(
         self, stream_id: int, headers: HeaderInput, *, end_stream: bool = False
     ) -> None:
         """Send a response's headers: see :meth:`H2Stream.start_response`."""
-        await self.stream(stream_id).start_response(headers, end_stream=end_stream)
+        await self._driver.find(stream_id).start_response(headers, end_stream=end_stream)
 
     async def recv_response(self, stream_id: int) -> HeaderList:
         """Wait for the final response: see :meth:`H2Stream.recv_response`."""
-        return await self.stream(stream_id).recv_response()
+        return await self._driver.find(stream_id).recv_response()
 
     async def recv_informational(self, stream_id: int) -> HeaderList | None:
         """Wait for the next 1xx: see :meth:`H2Stream.recv_informational`."""
-        return await self.stream(stream_id).recv_informational()
+        return await self._driver.find(stream_id).recv_informational()
 
     async def send_data(self, stream_id: int, data: BytesLike, *, end_stream: bool = False) -> None:
         """Send body bytes: see :meth:`H2Stream.send_data`."""
-        await self.stream(stream_id).send_data(data, end_stream=end_stream)
+        await self._driver.find(stream_id).send_data(data, end_stream=end_stream)
 
     async def read_stream(self, stream_id: int, size: int | None = None) -> bytes:
         """Read body bytes: see :meth:`H2Stream.read`."""
-        return await self.stream(stream_id).read(size)
+        return await self._driver.find(stream_id).read(size)
 
     async def send_trailers(self, stream_id: int, headers: HeaderInput) -> None:
         """End the stream with trailers: see :meth:`H2Stream.send_trailers`."""
-        await self.stream(stream_id).send_trailers(headers)
+        await self._driver.find(stream_id).send_trailers(headers)
 
     async def recv_trailers(self, stream_id: int) -> HeaderList:
         """Wait for the end of the body: see :meth:`H2Stream.recv_trailers`."""
-        return await self.stream(stream_id).recv_trailers()
+        return await self._driver.find(stream_id).recv_trailers()
 
     async def end_stream(self, stream_id: int) -> None:
         """End this side of the stream: see :meth:`H2Stream.end`."""
-        await self.stream(stream_id).end()
+        await self._driver.find(stream_id).end()
 
     def reset_stream(self, stream_id: int, error_code: int = ErrorCodes.CANCEL) -> None:
         """End the stream at once: see :meth:`H2Stream.reset`."""
-        self.stream(stream_id).reset(error_code)
+        self._driver.find(stream_id).reset(error_code)
 
     async def push_stream(self, stream_id: int, headers: HeaderInput) -> int:
         """Promise a push and return the id of its stream: see :meth:`H2Stream.push`."""
-        return (await self.stream(stream_id).push(headers)).id
+        return (await self._driver.find(stream_id).push(headers)).id
 
     async def recv_push(self, stream_id: int) -> tuple[int, HeaderList] | None:
         """Wait for the next promise: see :meth:`H2Stream.recv_push`."""
-        stream = await self.stream(stream_id).recv_push()
+        stream = await self._driver.find(stream_id).recv_push()
         return None if stream is None else (stream.id, stream.request_headers)
 
     def reprioritize(
@@ -196,15 +245,17 @@ class H2Protocol(Driver):
             raise ValueError(f"weight must be from 1 to 256, not {weight}")
         if parent == stream_id:
             raise ValueError(f"stream {stream_id} cannot depend on itself")
-        self._check_usable()
-        if self._urgencies is not None:
+        self._driver.closing.check_usable()
+        if self._driver.priorities.urgencies is not None:
             return
         if self.client_side:
-            self._conn.prioritize(stream_id, weight, parent, exclusive)
-            self._flush_soon()
-        self._tree.reprioritize(
-            stream_id, parent, weight, exclusive, parent_open=parent in self._open_ids()
-        )
+            self._driver.connection.prioritize(stream_id, weight, parent, exclusive)
+            self._driver.flush_soon()
+        self._driver.priorities.reprioritize(stream_id, parent, weight, exclusive)
+
+    def set_priority(self, stream_id: int, priority: Priority) -> None:
+        """Give a stream another place; see :meth:`H2Stream.set_priority`."""
+        self._driver.set_priority(stream_id, priority)
 
     # --- the same, by handle ---------------------------------------------------------------
 
@@ -216,17 +267,21 @@ class H2Protocol(Driver):
         priority: Priority | None = None,
     ) -> _Opening:
         """Open a stream as :meth:`start_request` does; await it, or ``async with`` it."""
-        return _Opening(lambda: self._open_stream(headers, end_stream, priority))
+        return _Opening(lambda: self._driver.opener.request(headers, end_stream, priority))
+
+    def stream(self, stream_id: int) -> H2Stream:
+        """Return the handle of a stream that is open, or that has ended not long ago.
+
+        Raises :class:`StreamClosed` for any other.
+        """
+        return self._driver.find(stream_id)
 
     def __aiter__(self) -> Self:
         """Iterate over inbound streams, until the connection ends."""
         return self
 
     async def __anext__(self) -> H2Stream:
-        try:
-            return await self._accept()
-        except AIOH2Exception:
-            raise StopAsyncIteration from None
+        return await anext(self._driver.table)
 
     async def serve(self, handler: StreamHandler) -> None:
         """Run ``await handler(stream)`` in a task for each inbound stream.
@@ -237,7 +292,7 @@ class H2Protocol(Driver):
         whose stream the peer resets, or whose connection is lost, is cancelled. What a complete
         response leaves of the request is stopped with NO_ERROR (RFC 9113 section 8.1).
         """
-        await self._stream_handlers.serve(self, handler)
+        await self._driver.handlers.serve(self._driver.table, handler)
 
     # --- the connection --------------------------------------------------------------------
 
@@ -252,21 +307,17 @@ class H2Protocol(Driver):
         """
         if not callable(handler):
             raise TypeError(f"handler must be callable, not {handler!r}")
-        if self._callback is not None:
-            raise ValueError("a handler is set already, and there can be only one")
-        self._callback = handler
-        if self._transport is not None and not self._over:
-            self._handler.call(handler, self)
+        self._driver.set_handler(handler)
+
+    def event_received(self, event: events.Event) -> None:
+        """Handle one of h2's events; override it to watch them, and call ``super()``."""
+        handler = Driver.HANDLERS.get(type(event))
+        if handler is not None:
+            handler(self._driver, event)
 
     async def wait_open(self) -> None:
         """Wait for the peer's SETTINGS; raise :class:`HandshakeError` when they do not come."""
-        if self._close_reason is not None:
-            raise self._close_reason.fresh()
-        if self._peer_ready:
-            return
-        if self._opened is None:
-            self._opened = asyncio.get_running_loop().create_future()
-        await asyncio.shield(self._opened)
+        await self._driver.greeting.wait()
 
     async def ping(self) -> float:
         """Send a PING and return its round-trip time in seconds (RFC 9113 section 6.7).
@@ -289,7 +340,7 @@ class H2Protocol(Driver):
 
         Raises ``ValueError`` for a value that the RFC does not allow.
         """
-        self._check_usable()
+        self._driver.closing.check_usable()
         for code, value in settings.items():
             if not 0 <= operator.index(code) < 2**16 or not 0 <= operator.index(value) < 2**32:
                 raise ValueError(f"setting {code} cannot be {value}")
@@ -301,9 +352,9 @@ class H2Protocol(Driver):
             dataclasses.replace(self.config, initial_window_size=size)
         # raises for values out of range, before anything changes
         Settings(client=self.client_side, initial_values=cast(Any, dict(settings)))
-        self._conn.update_settings(dict(settings))
-        self._watchdog.settings_sent()
-        self._flush_soon()
+        self._driver.connection.update_settings(dict(settings))
+        self._driver.watchdog.settings_sent()
+        self._driver.flush_soon()
 
     def advertise_alternative_service(
         self,
@@ -332,12 +383,12 @@ class H2Protocol(Driver):
             raise ValueError(f"field_value cannot be {field_value!r}")
         of = b"" if origin is None else as_origin(origin)
         self._check_serves()
-        if 2 + len(of) + len(value) > self._conn.max_outbound_frame_size:
+        if 2 + len(of) + len(value) > self._driver.connection.max_outbound_frame_size:
             raise ValueError("origin and field_value do not fit into a frame")
         if stream_id is not None:
-            self._check_unanswered(self.stream(stream_id))
-        self._conn.advertise_alternative_service(value, of or None, stream_id)
-        self._flush_soon()
+            self._check_unanswered(self._driver.find(stream_id))
+        self._driver.connection.advertise_alternative_service(value, of or None, stream_id)
+        self._driver.flush_soon()
 
     def send_origins(self, origins: Iterable[str | bytes]) -> None:
         """Tell a client for which origins it may use this connection, with ORIGIN (RFC 8336).
@@ -354,15 +405,15 @@ class H2Protocol(Driver):
         checked = [as_origin(origin) for origin in origins]
         self._check_serves()
         for origin in checked:
-            if len(origin) > min(self._conn.max_outbound_frame_size - 2, 2**16 - 1):
+            if len(origin) > min(self._driver.connection.max_outbound_frame_size - 2, 2**16 - 1):
                 raise ValueError(f"an origin of {len(origin)} bytes does not fit into a frame")
-        self._conn.send_origins(checked)
-        self._flush_soon()
+        self._driver.connection.send_origins(checked)
+        self._driver.flush_soon()
 
     def _check_serves(self) -> None:
         if self.client_side:
             raise NotSupported("only a server says what it, or another, serves")
-        self._check_usable()
+        self._driver.closing.check_usable()
 
     def _check_unanswered(self, stream: H2Stream) -> None:
         if stream.failure is not None:
@@ -382,20 +433,48 @@ class H2Protocol(Driver):
         if grace is None:
             grace = self.config.close_timeout
         own = current_stream.get()
-        counted = set(self._open_ids())
+        counted = set(self._driver.table.open)
         inside = own is not None and own.protocol is self and own.id in counted
         if own is not None and inside:
             counted.remove(own.id)
-        tally = Tally(counted if not self._over else set())
-        self._tallies.append(tally)
-        self.begin_shutdown(grace)
-        try:
-            await tally.done
-        finally:
-            self._tallies.remove(tally)
+        drained = await self._driver.closing.shutdown(grace, counted)
         if not inside:
             await self.wait_closed()
-        return tally.result
+        return drained
+
+    def close_connection(
+        self, error_code: int = ErrorCodes.NO_ERROR, debug_data: bytes | None = None
+    ) -> None:
+        """Close at once: GOAWAY, and everything that is in flight fails (RFC 9113 section 5.4.1).
+
+        What was framed is still written, for at most ``close_timeout``. :meth:`wait_closed`
+        waits for the end.
+        """
+        if not 0 <= operator.index(error_code) < 2**32:
+            raise ValueError(f"error_code must be from 0 to 2**32 - 1, not {error_code}")
+        if debug_data is not None and not isinstance(debug_data, bytes):
+            raise TypeError(f"debug_data must be bytes or None, not {debug_data!r}")
+        self._driver.closing.close(error_code, debug_data)
+
+    def abort(self) -> None:
+        """End at once and write nothing more, not even what was framed."""
+        self._driver.abort()
+
+    async def wait_closing(self) -> None:
+        """Wait until :attr:`is_closing`: no new stream can start, open ones go on to their end.
+
+        For handlers that would go on for as long as the connection does, such as event streams:
+        they end by themselves when it drains. Cancelling it changes nothing.
+        """
+        await self._driver.closing.wait_closing()
+
+    async def wait_closed(self) -> None:
+        """Wait until the transport is gone. Cancelling it changes nothing."""
+        await self._driver.closing.wait_closed()
+
+    def get_extra_info(self, name: str, default: Any = None) -> Any:
+        """Return the transport's information ``name``: see ``asyncio.BaseTransport``."""
+        return self._driver.get_extra_info(name, default)
 
     async def __aenter__(self) -> Self:
         return self
@@ -413,6 +492,29 @@ class H2Protocol(Driver):
             await self.shutdown()
 
     # --- properties ------------------------------------------------------------------------
+
+    @property
+    def scheme(self) -> str:
+        """``:scheme`` of requests that have none; ``https`` when it is connected over TLS."""
+        return self._driver.opener.scheme
+
+    @scheme.setter
+    def scheme(self, value: str) -> None:
+        self._driver.opener.scheme = value
+
+    @property
+    def authority(self) -> str | None:
+        """``:authority`` of requests that have none: the peer's address, unless it is set."""
+        return self._driver.opener.authority
+
+    @authority.setter
+    def authority(self, value: str | None) -> None:
+        self._driver.opener.authority = value
+
+    @property
+    def is_closing(self) -> bool:
+        """Whether no new stream can start: GOAWAY sent or received, or the transport closing."""
+        return self._driver.closing.is_closing
 
     @property
     def functional_timeout(self) -> float:
@@ -458,23 +560,23 @@ class H2Protocol(Driver):
     @property
     def rtt(self) -> float | None:
         """Latest round-trip time of a PING, in seconds; None before the first."""
-        return self._pings.rtt if self._pings is not None else None
+        return self._driver.pings.rtt if self._driver.pings is not None else None
 
     @property
     def available_slots(self) -> int:
         """Streams that could be opened now under the peer's limit; 0 before its SETTINGS."""
-        return self._slots.available
+        return self._driver.opener.slots.available
 
     @property
     def waiting_requests(self) -> int:
         """Calls that wait for a slot or for the peer's SETTINGS."""
-        return len(self._slots)
+        return len(self._driver.opener.slots)
 
     @property
     def remote_settings(self) -> Mapping[SettingCodes | int, int]:
         """The peer's settings, as they are now."""
         known = set(SettingCodes)
-        settings = self._conn.remote_settings.items()
+        settings = self._driver.connection.remote_settings.items()
         return MappingProxyType(
             {SettingCodes(code) if code in known else code: value for code, value in settings}
         )
@@ -483,26 +585,26 @@ class H2Protocol(Driver):
     def stats(self) -> Stats:
         """Counts up to now."""
         return Stats(
-            bytes_received=self._bytes_received,
-            bytes_sent=self._bytes_sent,
-            streams_opened=self._streams_opened,
-            streams_open=len(self._open_ids()),
-            resets_received=self._resets_received,
-            resets_sent=self._resets_sent,
+            bytes_received=self._driver.bytes_received,
+            bytes_sent=self._driver.bytes_sent,
+            streams_opened=self._driver.table.opened,
+            streams_open=len(self._driver.table.open),
+            resets_received=self._driver.resets_received,
+            resets_sent=self._driver.resets_sent,
             rtt=self.rtt,
         )
 
     @property
     def close_reason(self) -> AIOH2Exception | None:
         """Why the connection has ended; None while it has not."""
-        return self._close_reason
+        return self._driver.closing.reason
 
     def _alive(self) -> Pings:
-        self._check_usable()
-        assert self._pings is not None
-        return self._pings
+        self._driver.closing.check_usable()
+        assert self._driver.pings is not None
+        return self._driver.pings
 
     def _local_setting(self, code: SettingCodes) -> int:
-        if not self._conn.was_acked:
-            return self._initial_settings()[code]
-        return self._conn.local_settings[code]
+        if not self._driver.connection.was_acked:
+            return self._driver.greeting.settings()[code]
+        return self._driver.connection.local_settings[code]

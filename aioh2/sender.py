@@ -275,6 +275,10 @@ class Sender:
         for _, body in framed:
             body.fail(error)
 
+    def __len__(self) -> int:
+        """How many bodies somebody waits for, to be framed or to be taken by the transport."""
+        return sum(map(len, self._queues.values())) + len(self._framed)
+
     def has_queued(self, stream_id: int) -> bool:
         """Whether anything of the stream waits to be framed."""
         return stream_id in self._queues

@@ -127,7 +127,7 @@ class _Factory:
 
     def __call__(self) -> H2Protocol:
         protocol = self._cls(client_side=False, config=self._config)
-        protocol.register(self.live, lambda: self.is_open)
+        protocol._driver.register(self.live, lambda: self.is_open)
         protocol.set_handler(self._callback)
         return protocol
 

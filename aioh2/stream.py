@@ -49,8 +49,10 @@ class _Wait(Enum):
 
 
 class Owner(Protocol):
-    """What a stream asks of the protocol that it belongs to."""
+    """What a stream asks of the connection that it belongs to."""
 
+    #: What users know of it.
+    protocol: Any
     #: Whether this is the client's end.
     client_side: bool
 
@@ -161,7 +163,7 @@ class H2Stream:
         self.id = stream_id
         #: The headers of the request that this stream carries, pseudo-headers included.
         self.request_headers = request_headers
-        # The protocol, as far as a stream needs it.
+        # The connection, as far as a stream needs it.
         self._owner = owner
         # How headers that are str are encoded.
         self._encoding = encoding
@@ -209,7 +211,7 @@ class H2Stream:
     @property
     def protocol(self) -> Any:
         """The :class:`~aioh2.H2Protocol` that the stream belongs to."""
-        return self._owner
+        return self._owner.protocol
 
     @property
     def blocked_on(self) -> BlockedOn | None:
@@ -506,6 +508,11 @@ class H2Stream:
         return chunk
 
     # --- for the protocol --------------------------------------------------------------
+
+    @property
+    def is_waited_for(self) -> bool:
+        """Whether any call waits for something to come."""
+        return bool(self._waiters or self._turns)
 
     @property
     def is_over(self) -> bool:

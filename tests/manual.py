@@ -1,4 +1,4 @@
-"""A loop that is driven by hand, frames cut from bytes, and what a connection must not leave."""
+"""A loop that is driven by hand, and frames cut from bytes."""
 
 from __future__ import annotations
 
@@ -6,8 +6,6 @@ import asyncio
 import selectors
 from collections.abc import Iterator
 from typing import Any, NamedTuple
-
-import aioh2
 
 from .octets import PREFACE
 
@@ -95,29 +93,3 @@ class Cutter:
     def is_whole(self) -> bool:
         """Whether no frame has begun that has not ended."""
         return not self._left
-
-
-def left_behind(protocol: aioh2.H2Protocol) -> list[str]:
-    """Say what a connection still holds that is over, with all its callers done."""
-    pings = protocol._pings
-    left: dict[str, Any] = {
-        "open streams": protocol._streams,
-        "requests that wait for a slot": protocol._slots,
-        "bodies to send": protocol._sender._queues,
-        "framed bodies": protocol._sender._framed,
-        "who waits for bytes": [] if pings is None else [*pings._waiting, *pings._activity],
-        "who accepts": protocol._accepting,
-        "who waits for the end": protocol._lost_waiters,
-        "streams that count though nobody works for them": [
-            stream for stream in protocol._held if stream.id not in protocol._inbound
-        ],
-        "handlers": protocol._stream_handlers._tasks,
-        "shutdowns": protocol._tallies,
-    }
-    found = [f"{len(things)} {what}" for what, things in left.items() if len(things)]
-    if len(protocol._ended) > protocol.config.concurrency:
-        found.append(f"{len(protocol._ended)} ended streams")
-    for stream in protocol._ended.values():
-        if stream._waiters or stream._turns:
-            found.append(f"who waits on {stream}")
-    return found

@@ -1058,6 +1058,38 @@ class TestOtherFrames(ConnectionCase):
         # the smallest and the last (RFC 7541 section 4.2)
         self.assertEqual(self.written(made)[0][3][:4], b"\x2a\x3f\xa9\x01")
 
+    def test_table_sizes_of_several_settings(self) -> None:
+        """No block announces more than the limit in force, nor less than it has to."""
+        for sizes, announced in [
+            ((8192, 4096), ""),
+            ((8192, 4096, 100), "3f45"),
+            ((100, 8192, 50), "3f13"),
+            ((0, 8192), "20 3fe11f"),
+            ((300, 100, 200), "3f45 3fa901"),
+        ]:
+            # in a frame each, and in one
+            for frames in (
+                [setting((1, size)) for size in sizes],
+                [setting(*((1, size) for size in sizes))],
+            ):
+                with self.subTest(sizes=sizes, frames=len(frames)):
+                    made = self.server()
+                    made.receive(headers(1) + headers(3))
+                    made.data_to_send()
+                    decoder = hpack.Decoder()
+                    response = [*RESPONSE, (b"x-field", b"v" * 40)]
+                    made.send_headers(1, response)
+                    decoder.decode(self.written(made)[0][3])
+                    made.receive(b"".join(frames))
+                    made.data_to_send()
+                    made.send_headers(3, response)
+                    block = self.written(made)[0][3]
+                    updates = bytes.fromhex(announced)
+                    self.assertEqual(block[: len(updates) + 1], updates + b"\x88")
+                    # which has evicted what the encoder has, or else reads another field
+                    decoder.max_allowed_table_size = sizes[-1]
+                    self.assertEqual(decoder.decode(block, raw=True), response)
+
     def test_goaway(self) -> None:
         made = self.client(POST)
         (event,) = made.receive(goaway(2**31 + 5, 0xDEADBEEF, b"why"))

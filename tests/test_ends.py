@@ -1385,106 +1385,7 @@ class TestBytesBeforeTheEnd(Ends):
         self.assertEqual(await self.now(task), b"abc")
 
 
-# --- what ended streams leave ------------------------------------------------------------------
-
-
-class TestRetention(Ends):
-    async def ended(self, peer: Peer, stream_id: int) -> None:
-        """Let a whole request and response go by on a server; ``abc`` stays unread."""
-        peer.request(stream_id, POST, end=False)
-        peer.data(stream_id, b"abc")
-        peer.send(peer.headers(stream_id, TRAILERS, "END_STREAM"))
-        await peer.protocol.recv_request()
-        await peer.protocol.start_response(stream_id, RESPONSE, end_stream=True)
-        await settle()
-
-    async def test_until_concurrency_newer_streams_have_ended(self) -> None:
-        for concurrency in (1, 3):
-            with self.subTest(concurrency=concurrency):
-                peer = await Peer.of_server(concurrency=concurrency)
-                await self.ended(peer, 1)
-                handle = peer.protocol.stream(1)
-                for newer in range(1, concurrency):
-                    await self.ended(peer, 2 * newer + 1)
-                self.assertEqual(await self.now(peer.protocol.read_stream(1, 2)), b"ab")
-                self.assertEqual(await self.now(peer.protocol.recv_trailers(1)), TRAILERS)
-                await self.ended(peer, 2 * concurrency + 1)
-                for call in (peer.protocol.read_stream, peer.protocol.recv_trailers):
-                    with self.assertRaisesRegex(StreamClosed, "stream 1 .*it has ended"):
-                        await call(1)
-                self.assertEqual(await self.now(handle.read()), b"c")
-                self.assertEqual(await self.now(handle.read()), b"")
-                self.assertEqual(await self.now(handle.recv_trailers()), TRAILERS)
-
-    async def test_the_reason_stays(self) -> None:
-        peer = await Peer.of_server(concurrency=1)
-        peer.request(1, POST, end=False)
-        await peer.protocol.recv_request()
-        peer.reset(1, ErrorCodes.ENHANCE_YOUR_CALM)
-        ended = Ended(StreamReset, ErrorCodes.ENHANCE_YOUR_CALM, "peer")
-        for _ in range(2):
-            with self.assertRaises(StreamReset) as caught:
-                await peer.protocol.read_stream(1)
-            said = caught.exception
-            self.assertEqual(Ended(StreamReset, said.error_code, said.initiator), ended)
-        handle = peer.protocol.stream(1)
-        await self.ended(peer, 3)
-        with self.assertRaises(StreamClosed):
-            await peer.protocol.read_stream(1)
-        with self.assertRaises(StreamReset):
-            await handle.read()
-
-    async def test_client(self) -> None:
-        peer = await Peer.of_client(concurrency=2)
-        protocol = peer.protocol
-        for stream_id in (1, 3, 5):
-            self.assertEqual(
-                await self.now(protocol.start_request(REQUEST, end_stream=True)), stream_id
-            )
-            peer.respond(stream_id)
-            peer.data(stream_id, b"abc", end=True)
-        await settle()
-        self.assertEqual(await self.now(protocol.read_stream(3, -1)), b"abc")
-        with self.assertRaisesRegex(StreamClosed, "stream 1 .*2 newer streams have ended since"):
-            await protocol.read_stream(1)
-
-    async def test_who_waits_is_not_overtaken_by_newer_ends(self) -> None:
-        """All streams end in one segment: each waiter still gets its bytes, by id too."""
-        peer = await Peer.of_client(concurrency=1)
-        protocol = peer.protocol
-        ids = [await protocol.start_request(REQUEST, end_stream=True) for _ in range(5)]
-        await settle()
-        tasks = [await self.waiting(protocol.recv_response(each)) for each in ids]
-        frames = [peer.headers(each, RESPONSE, "END_STREAM") for each in ids]
-        peer.send(*frames)
-        self.assertEqual(await self.now(asyncio.gather(*tasks)), [RESPONSE] * 5)
-
-    async def test_ended_before_it_was_accepted(self) -> None:
-        """Unread body, trailers and reason can be had by id whether it was accepted or not."""
-        peer = await Peer.of_server()
-        peer.request(1, POST, end=False)
-        peer.data(1, b"abc")
-        peer.reset(1)
-        await settle()
-        self.assertEqual(await self.now(peer.protocol.read_stream(1)), b"abc")
-        with self.assertRaises(StreamReset):
-            await peer.protocol.read_stream(1)
-
-    async def test_accepted_after_it_has_ended(self) -> None:
-        peer = await Peer.of_server()
-        peer.request(1, POST, end=False)
-        peer.data(1, b"abc")
-        peer.reset(1)
-        await settle()
-        self.assertEqual(await self.now(peer.protocol.recv_request()), (1, POST))
-        self.assertEqual(await self.now(peer.protocol.read_stream(1)), b"abc")
-
-    async def test_unknown_streams(self) -> None:
-        peer = await Peer.of_server()
-        peer.request(1)
-        for stream_id in (0, 2, 3, -1):
-            with self.assertRaisesRegex(StreamClosed, "never been"):
-                await peer.protocol.read_stream(stream_id)
+# --- leaving, and what it leaves ---------------------------------------------------------------
 
 
 class TestLeaving(Ends):
@@ -1777,13 +1678,13 @@ class TestNothingStays(Ends):
         return sum(isinstance(each, aioh2.H2Stream) for each in gc.get_objects())
 
     def check_nothing_stays(self, protocol: aioh2.H2Protocol, before: int) -> None:
-        self.assertEqual(len(protocol._streams), 0)
-        self.assertEqual(len(protocol._ended), self.KEPT)
-        self.assertEqual(len(protocol._conn.streams), 0)
-        self.assertEqual(len(protocol._inbound), 0)
-        self.assertEqual(len(protocol._tree), 0)
-        self.assertEqual(protocol._conn.held_streams, 0)
-        sender = protocol._sender
+        driver = protocol._driver
+        self.assertEqual(len(driver.table.ended), self.KEPT)
+        self.assertEqual(len(driver.connection.streams), 0)
+        self.assertEqual(len(driver.table.inbound), 0)
+        self.assertEqual(len(driver.priorities._tree), 0)
+        self.assertEqual(driver.connection.held_streams, 0)
+        sender = driver.sender
         self.assertEqual([len(sender._queues), len(sender._framed)], [0, 0])
         self.assertEqual(futures_in(protocol), [])
         self.assertEqual(protocol.stats.streams_open, 0)
@@ -1813,7 +1714,7 @@ class TestNothingStays(Ends):
                 each.cancel()
             await asyncio.gather(*tasks, extra, return_exceptions=True)
             for stream_id in ids:
-                if stream_id in protocol._streams:
+                if stream_id in protocol._driver.table.open:
                     protocol.reset_stream(stream_id)
         await settle()
         del tasks, extra, each  # their tracebacks hold streams
@@ -1884,8 +1785,8 @@ class TestNothingStays(Ends):
             await settle(1)
         resets = await peer.frames(RstStreamFrame)
         self.assertEqual([frame.stream_id for frame in resets], list(range(3, 1000, 2)))
-        self.assertEqual(set(peer.protocol._streams), {1})
-        self.assertEqual(len(peer.protocol._conn.streams), 1)
+        self.assertEqual(peer.protocol.stats.streams_open, 1)
+        self.assertEqual(len(peer.protocol._driver.connection.streams), 1)
         self.assertLessEqual(self.alive() - before, 1)
 
     async def test_connections(self) -> None:

@@ -11,6 +11,8 @@ from typing import Any
 from unittest import mock
 
 import aioh2
+from aioh2.driver import Driver
+from aioh2.table import StreamTable
 
 from .fuzz import data_received, mutate
 from .fuzz.target import Broken, How, Target
@@ -54,32 +56,34 @@ class TestTarget(unittest.TestCase):
         self.target = Target()
         self.addCleanup(self.target.close)
 
-    def run_with(self, name: str, broken: Any, octets: bytes = headers(1), how: int = 0) -> None:
+    def run_with(
+        self, owner: type, name: str, broken: Any, octets: bytes = headers(1), how: int = 0
+    ) -> None:
         self.target.run(bytes([how, 0]) + octets)
-        with mock.patch.object(aioh2.H2Protocol, name, broken), self.assertRaises(Broken):
+        with mock.patch.object(owner, name, broken), self.assertRaises(Broken):
             self.target.run(bytes([how, 0]) + octets)
 
     def test_waiters_that_nobody_wakes(self) -> None:
-        end = aioh2.H2Protocol._fail_stream
+        end = Driver.end
 
-        def forgetful(protocol: Any, stream: Any, error: Any) -> None:
-            with mock.patch.object(type(stream), "fail", lambda *_: None):
-                end(protocol, stream, error)
+        def forgetful(driver: Any, reason: Any) -> None:
+            with mock.patch.object(aioh2.H2Stream, "fail", lambda *_: None):
+                end(driver, reason)
 
-        self.run_with("_fail_stream", forgetful, how=How.CLIENT | How.LOST)
+        self.run_with(Driver, "end", forgetful, how=How.CLIENT | How.LOST)
 
     def test_what_is_left(self) -> None:
-        self.run_with("_release", lambda *_: None, opening(1) + rst_stream(1))
+        self.run_with(StreamTable, "release", lambda *_: None, opening(1) + rst_stream(1))
 
     def test_frames_out_of_order(self) -> None:
-        flush = aioh2.H2Protocol._flush
+        flush = Driver.flush
 
-        def doubled(protocol: Any) -> None:
-            flush(protocol)
-            if protocol._conn.highest_inbound_stream_id:
-                protocol._transport.write(headers(1))
+        def doubled(driver: Any) -> None:
+            flush(driver)
+            if driver.connection.highest_inbound_stream_id:
+                driver._transport.write(headers(1))
 
-        self.run_with("_flush", doubled)
+        self.run_with(Driver, "flush", doubled)
 
     def test_replies_without_end(self) -> None:
         received = aioh2.H2Protocol.event_received
@@ -87,9 +91,9 @@ class TestTarget(unittest.TestCase):
         def chatty(protocol: Any, event: Any) -> None:
             received(protocol, event)
             for _ in range(100):
-                protocol._transport.write(raw(UNKNOWN, 0, 0, bytes(5_000)))
+                protocol._driver._transport.write(raw(UNKNOWN, 0, 0, bytes(5_000)))
 
-        self.run_with("event_received", chatty)
+        self.run_with(aioh2.H2Protocol, "event_received", chatty)
 
 
 if __name__ == "__main__":

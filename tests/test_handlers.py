@@ -22,7 +22,7 @@ from hyperframe.frame import (
 import aioh2
 from aioh2.testing import connected_pair
 
-from .test_shutdown import LAST, Timed, ack_announcement, last_streams
+from .test_closing import LAST, Timed, ack_announcement, last_streams
 from .wire import POST, REQUEST, RESPONSE, MemoryTransport, Peer, settle
 
 LOG = "aioh2.server"
@@ -415,6 +415,33 @@ class TestPeersDoing(HandlerCase):
         async with self.logs("INFO"):
             peer.reset(1)
 
+    async def test_reset_in_a_group_of_tasks(self) -> None:
+        async def handler(protocol: aioh2.H2Protocol) -> None:
+            async for stream in protocol:
+                async with asyncio.TaskGroup() as tasks:
+                    tasks.create_task(stream.read(-1))
+
+        peer = await Peer.of_server(handler=handler)
+        peer.request(1, POST, end=False)
+        await settle()
+        async with self.logs("INFO"):
+            peer.reset(1)
+
+    async def test_reset_beside_an_error_in_a_group_of_tasks(self) -> None:
+        async def handler(protocol: aioh2.H2Protocol) -> None:
+            async for stream in protocol:
+                try:
+                    await stream.read(-1)
+                except aioh2.StreamReset as error:
+                    own = ValueError("of the application")
+                    raise ExceptionGroup("both", [error, own]) from None
+
+        peer = await Peer.of_server(handler=handler)
+        peer.request(1, POST, end=False)
+        await settle()
+        async with self.logs("ERROR"):
+            peer.reset(1)
+
     async def test_disconnect(self) -> None:
         async with self.info_at_most():
             peer = await self.accepting()
@@ -796,6 +823,44 @@ class TestServe(HandlerCase):
             proceed.set()
         self.assertEqual(await self.resets(), [(1, 2)])
 
+    async def pushing(self) -> Peer:
+        """Return a client whose request has been answered, while a push is being sent."""
+
+        async def handler(stream: aioh2.H2Stream) -> None:
+            pushed = await stream.push(REQUEST)
+            await stream.start_response(RESPONSE, end_stream=True)
+            await pushed.start_response(RESPONSE)
+            await pushed.send_data(bytes(100_000), end_stream=True)
+
+        peer = await self.serving(handler, settings={SettingCodes.ENABLE_PUSH: 1})
+        peer.request(1)
+        await settle()
+        return peer
+
+    async def test_error_that_passes_on_the_reset_of_a_push(self) -> None:
+        peer = await self.pushing()
+        async with self.logs("INFO"):
+            peer.reset(2)
+
+    async def test_error_that_passes_on_the_disconnect_during_a_push(self) -> None:
+        peer = await self.pushing()
+        async with self.logs("INFO"):
+            peer.lose(ConnectionResetError())
+
+    async def test_reset_of_a_stream_of_another_connection_is_an_error(self) -> None:
+        client = await Peer.of_client()
+        away = await client.protocol.open_stream({":path": "/"}, end_stream=True)
+        client.reset(1)
+        await settle()
+
+        async def handler(stream: aioh2.H2Stream) -> None:
+            await away.recv_response()
+
+        peer = await self.serving(handler)
+        async with self.logs("ERROR"):
+            peer.request(1)
+        self.assertEqual(await self.resets(), [(1, 2)])
+
     async def test_exception_while_the_connection_closes(self) -> None:
         proceed = asyncio.Event()
 
@@ -873,6 +938,22 @@ class TestServe(HandlerCase):
 
         peer = await self.serving(handler)
         peer.request(1)
+        await settle()
+        async with self.logs("INFO"):
+            peer.reset(1)
+        self.assertEqual(await self.resets(), [])
+
+    async def test_error_in_a_group_of_tasks_that_passes_on_the_reset(self) -> None:
+        async def handler(stream: aioh2.H2Stream) -> None:
+            await stream.start_response(RESPONSE)
+            async with asyncio.TaskGroup() as tasks:
+                # it wakes before the handler is cancelled
+                tasks.create_task(stream.send_data(b"abc"))
+                await forever()
+
+        settings = {aioh2.SettingCodes.INITIAL_WINDOW_SIZE: 0}
+        peer = await self.serving(handler, settings=settings)
+        peer.request(1, POST, end=False)
         await settle()
         async with self.logs("INFO"):
             peer.reset(1)

@@ -149,6 +149,13 @@ class TestKeepalive(unittest.TestCase):
     def test_the_first_deadline_is_an_interval_away(self) -> None:
         self.assertEqual(watched(interval=7).deadline, START + 7)
 
+    def test_only_the_first_bytes_after_a_ping_answer_it(self) -> None:
+        health = watched()
+        self.assertFalse(health.received(START + 1))
+        self.assertIs(health.keepalive(START + 31), PING)
+        self.assertTrue(health.received(START + 32))
+        self.assertFalse(health.received(START + 33))
+
     def test_a_ping_that_the_application_sent_is_no_probe(self) -> None:
         health = watched()
         health.ping_sent(START + 29)

@@ -65,6 +65,8 @@ ORDER = (
     {"connection"},
     {"stream"},
     {"sender", "handlers", "pings", "watchdog", "tunnel"},
+    {"intake", "table", "closing", "greeting", "priorities"},
+    {"opener"},
     {"driver"},
     {"protocol"},
     {"client", "server"},

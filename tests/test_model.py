@@ -20,8 +20,9 @@ from typing import Any, Final
 import hpack
 
 import aioh2
+from aioh2.testing import left_behind
 
-from .manual import Cutter, Frame, ManualLoop, left_behind
+from .manual import Cutter, Frame, ManualLoop
 from .octets import (
     ACK,
     DATA,
@@ -649,15 +650,16 @@ class Model:
             assert at == len(body), f"{call} has lost bytes"
 
     def check_connection(self, client: bool, end: aioh2.H2Protocol) -> None:
-        assert end._conn.failure is None, end._conn.failure
-        assert len(end._ended) <= end.config.concurrency
+        driver = end._driver
+        connection = driver.connection
+        assert connection.failure is None, connection.failure
+        assert len(driver.table.ended) <= end.config.concurrency
         if not self.is_alive(client):
             return
-        connection = end._conn
-        credit = connection.inbound_flow_control_window + end._window.owed
+        credit = connection.inbound_flow_control_window + driver._window.owed
         settled = not self.pipes[not client].on_its_way
         assert credit == 65_535, f"{credit} bytes of the connection's window"
-        for stream_id, stream in end._streams.items():
+        for stream_id, stream in driver.table.open.items():
             self.check_ended(client, stream)
             inner = connection.streams[stream_id]
             if settled and inner.open and not stream._remote_ended and stream._body is not None:
@@ -683,7 +685,7 @@ class Model:
     def waits_for_slot(self, call: Call) -> bool:
         """As many streams are open as may be, by what is on the wire."""
         client, out, back = self.ends[True], self.halves[True], self.halves[False]
-        if not client._peer_ready or client.is_closing:
+        if not client._driver.greeting.has_come or client.is_closing:
             return not client.is_closing
         count = 0
         for stream_id, part in out.parts.items():
@@ -694,7 +696,7 @@ class Model:
         return count >= out.limits[MAX_CONCURRENT_STREAMS]
 
     def waits_for_request(self, call: Call) -> bool:
-        return not self.ends[False]._inbound
+        return not self.ends[False]._driver.table.inbound
 
     def waits_for_peer(self, call: Call) -> bool:
         """Nothing has arrived that it could return, and the stream has not ended."""

@@ -1,4 +1,4 @@
-"""RFC 9218 over a connection: fields, PRIORITY_UPDATE, and what becomes of RFC 7540's signals."""
+"""``Priorities``: signals of RFC 7540, then fields and PRIORITY_UPDATE of RFC 9218."""
 
 from __future__ import annotations
 
@@ -19,7 +19,9 @@ from hyperframe.frame import (
 
 import aioh2
 from aioh2 import Priority
-from tests.wire import REQUEST, RESPONSE, Case, Peer, settle
+
+from .test_closing import Timed
+from .wire import REQUEST, RESPONSE, Case, Peer, settle
 
 NO_RFC7540_PRIORITIES = 9
 PRIORITY_UPDATE = 16
@@ -135,7 +137,7 @@ class TestServer(PriorityCase):
         for stream_id in range(1, 20_001, 2):
             peer.send(update(stream_id, "u=0"))
         await settle()
-        urgencies = peer.protocol._urgencies
+        urgencies = peer.protocol._driver.priorities.urgencies
         assert urgencies is not None
         self.assertLessEqual(len(urgencies), urgencies.SIGNALS)
         self.assertFalse(peer.protocol.is_closing)
@@ -148,7 +150,7 @@ class TestServer(PriorityCase):
         await settle()
         peer.send(update(1, "u=0"))
         await settle()
-        self.assertIsNone(peer.protocol._urgencies)
+        self.assertIsNone(peer.protocol._driver.priorities.urgencies)
 
     async def test_by_the_application(self) -> None:
         peer, streams = await self.serving(None, None, None)
@@ -312,6 +314,85 @@ class TestClient(PriorityCase):
             self.start(stream.send_data(bytes(20_000), end_stream=True))
         await settle()
         self.assertEqual(await self.order(peer), [3, 3, 1, 1])
+
+
+class TestTree(Timed):
+    """RFC 7540 section 5.3."""
+
+    async def test_client_tells_the_server(self) -> None:
+        peer = await Peer.of_client()
+        for _ in range(2):
+            await self.soon(peer.protocol.start_request(REQUEST))
+        peer.protocol.reprioritize(3, 1, 256, True)
+        peer.protocol.reprioritize(1)
+        first, second = await peer.frames(PriorityFrame)
+        self.assertEqual(
+            (first.stream_id, first.depends_on, first.stream_weight, first.exclusive),
+            (3, 1, 255, True),
+        )
+        self.assertEqual(
+            (second.stream_id, second.depends_on, second.stream_weight, second.exclusive),
+            (1, 0, 15, False),
+        )
+
+    async def test_wrong_values(self) -> None:
+        peer = await Peer.of_client()
+        await self.soon(peer.protocol.start_request(REQUEST))
+        for weight in (0, 257):
+            with self.assertRaisesRegex(ValueError, f"weight.*not {weight}"):
+                peer.protocol.reprioritize(1, weight=weight)
+        with self.assertRaisesRegex(ValueError, "itself"):
+            peer.protocol.reprioritize(1, depends_on=1)
+        self.assertEqual(await peer.frames(PriorityFrame), [])
+
+    async def test_after_the_end(self) -> None:
+        peer = await Peer.of_client()
+        await self.soon(peer.protocol.start_request(REQUEST))
+        peer.lose()
+        await settle()
+        with self.assertRaises(aioh2.ConnectionClosed):
+            peer.protocol.reprioritize(1)
+
+    async def order(self, prioritize: Any) -> list[int]:
+        """Return the order of the DATA frames of streams 3 and 5, which wait for the window."""
+        peer = await Peer.of_server(settings={SettingCodes.INITIAL_WINDOW_SIZE: 10**6})
+        server = peer.protocol
+        for stream_id in (1, 3, 5):
+            peer.request(stream_id)
+            await self.soon(server.start_response(stream_id, RESPONSE))
+        prioritize(peer)
+        await self.soon(server.send_data(1, bytes(65_535)))
+        for stream_id in (5, 3):
+            await self.waiting(server.send_data(stream_id, bytes(3 * 16_384)))
+        await peer.frames()
+        peer.window(0, 10**6)
+        return [frame.stream_id for frame in await peer.frames(DataFrame)]
+
+    async def test_without_signals_the_first_to_wait_goes_first(self) -> None:
+        order = await self.order(lambda peer: None)
+        self.assertEqual(order, [5, 3, 5, 3, 5, 3])
+
+    async def test_signal_of_the_peer(self) -> None:
+        order = await self.order(
+            lambda peer: peer.send(PriorityFrame(5, depends_on=3, stream_weight=15))
+        )
+        self.assertEqual(order, [3, 3, 3, 5, 5, 5])
+
+    async def test_signal_of_the_application(self) -> None:
+        order = await self.order(lambda peer: peer.protocol.reprioritize(5, 3))
+        self.assertEqual(order, [3, 3, 3, 5, 5, 5])
+
+    async def test_signal_of_the_application_is_not_sent(self) -> None:
+        peer = await Peer.of_server()
+        peer.request(1)
+        peer.protocol.reprioritize(1, weight=3)
+        self.assertEqual(await peer.frames(PriorityFrame), [])
+
+    async def test_signal_about_the_default(self) -> None:
+        order = await self.order(
+            lambda peer: peer.send(PriorityFrame(5, depends_on=0, stream_weight=15))
+        )
+        self.assertCountEqual(order, [3, 3, 3, 5, 5, 5])
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
-"""``H2Protocol``: settings, slots, pushes, priorities, signs of life, and what it tells of itself.
+"""``H2Protocol``: settings, events, signs of life, time limits, and what it tells of itself.
 
-How it ends is in ``test_shutdown``, what serves it in ``test_handlers``.
+How it ends is in ``test_closing``, what serves it in ``test_handlers``.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import functools
 import gc
 import logging
 import weakref
-from typing import Any
+from typing import Any, ClassVar
 from unittest import mock
 
 import h2.events
@@ -23,8 +23,6 @@ from hyperframe.frame import (
     GoAwayFrame,
     HeadersFrame,
     PingFrame,
-    PriorityFrame,
-    PushPromiseFrame,
     RstStreamFrame,
     SettingsFrame,
     WindowUpdateFrame,
@@ -34,7 +32,7 @@ import aioh2
 from aioh2 import SettingCodes
 from aioh2.testing import connected_pair
 
-from .test_shutdown import LAST, LIMIT, Timed
+from .test_closing import LAST, LIMIT, Timed
 from .wire import (
     POST,
     PREFACE,
@@ -50,23 +48,6 @@ PUSH = int(SettingCodes.ENABLE_PUSH)
 WINDOW = int(SettingCodes.INITIAL_WINDOW_SIZE)
 FRAME_SIZE = int(SettingCodes.MAX_FRAME_SIZE)
 CONNECT = int(SettingCodes.ENABLE_CONNECT_PROTOCOL)
-TUNNEL = [
-    (":method", "CONNECT"),
-    (":protocol", "websocket"),
-    (":scheme", "http"),
-    (":authority", "a.test"),
-    (":path", "/chat"),
-]
-
-
-class Agreed:
-    """What a transport over TLS says of ALPN."""
-
-    def __init__(self, protocol: str | None) -> None:
-        self.protocol = protocol
-
-    def selected_alpn_protocol(self) -> str | None:
-        return self.protocol
 
 
 class Log(aioh2.H2Protocol):
@@ -162,198 +143,66 @@ class TestMaking(Timed):
         self.assertEqual(repr(Log(False)), "<Log server open>")
 
 
-class TestGreeting(Timed):
-    async def test_client(self) -> None:
-        peer = await ungreeted(
-            True,
-            concurrency=7,
-            initial_window_size=70_000,
-            connection_window_size=100_000,
-            max_frame_size=20_000,
-            max_header_list_size=9_000,
-            header_table_size=100,
+class TestNames(Timed):
+    """A subclass can call its own things what it likes, but for what is public."""
+
+    PUBLIC: ClassVar = {
+        *("start_request", "recv_request", "start_response", "recv_response"),
+        *("recv_informational", "send_data", "read_stream", "send_trailers", "recv_trailers"),
+        *("end_stream", "reset_stream", "push_stream", "recv_push", "reprioritize"),
+        *("set_priority", "open_stream", "stream", "serve", "set_handler", "event_received"),
+        *("wait_open", "ping", "wait_functional", "update_settings", "close_connection"),
+        *("advertise_alternative_service", "send_origins", "shutdown", "abort"),
+        *("wait_closing", "wait_closed", "get_extra_info", "functional_timeout"),
+        *("initial_window_size", "max_frame_size", "max_concurrent_streams", "rtt"),
+        *("is_closing", "available_slots", "waiting_requests", "remote_settings", "stats"),
+        *("close_reason", "scheme", "authority", "client_side", "config"),
+        # of asyncio.Protocol
+        *("connection_made", "data_received", "eof_received", "connection_lost"),
+        *("pause_writing", "resume_writing"),
+    }
+
+    def names_of(self, kind: type) -> set[str]:
+        return {name for name in dir(kind) if not name.startswith("__")}
+
+    def test_public_names(self) -> None:
+        protocol = aioh2.H2Protocol(True)
+        names = {*self.names_of(aioh2.H2Protocol), *vars(protocol)}
+        self.assertEqual({name for name in names if not name.startswith("_")}, self.PUBLIC)
+
+    def test_the_rest_is_the_drivers(self) -> None:
+        self.assertEqual(
+            {name for name in vars(aioh2.H2Protocol(True)) if name.startswith("_")},
+            {"_driver", "_functional_timeout"},
         )
-        self.assertTrue(peer.transport.written.startswith(PREFACE))
-        settings, window = await peer.frames()
-        self.assertEqual(settings.settings, {1: 100, 2: 0, 3: 7, 4: 70_000, 5: 20_000, 6: 9_000})
-        self.assertEqual((window.stream_id, window.window_increment), (0, 100_000 - 65_535))
-        self.assertEqual(peer.transport.writes, 1)
 
-    async def test_client_with_push(self) -> None:
-        peer = await ungreeted(True, enable_push=True)
-        settings, _ = await peer.frames()
-        self.assertEqual(settings.settings[PUSH], 1)
+    async def test_names_of_the_inside(self) -> None:
+        """Whatever it is called inside, a subclass may have something else of that name."""
 
-    async def test_server(self) -> None:
-        peer = await ungreeted(False, connection_window_size=65_535)
-        (settings,) = await peer.frames()
-        self.assertNotIn(PUSH, settings.settings)
-        self.assertNotIn(CONNECT, settings.settings)
-        self.assertEqual(settings.settings[LIMIT], 100)
+        class Mine(aioh2.H2Protocol):
+            def __getattribute__(self, name: str) -> Any:
+                if name in taken:
+                    raise AssertionError(f"{name} of a subclass is used")
+                return super().__getattribute__(name)
 
-    async def test_server_with_extended_connect(self) -> None:
-        peer = await ungreeted(False, enable_connect_protocol=True, enable_push=True)
-        settings, _ = await peer.frames()
-        self.assertEqual(settings.settings[CONNECT], 1)
-        self.assertNotIn(PUSH, settings.settings)
-
-    async def test_wait_open(self) -> None:
-        peer = await ungreeted(True)
-        calls = [await self.waiting(peer.protocol.wait_open()) for _ in range(3)]
-        calls[0].cancel()
-        await settle()
-        peer.send(SettingsFrame())
-        await settle()
-        self.assertTrue(calls[0].cancelled())
-        self.assertEqual([call.result() for call in calls[1:]], [None, None])
-        await self.soon(peer.protocol.wait_open())
-
-    async def test_wait_open_that_fails(self) -> None:
-        peer = await ungreeted(True)
-        call = await self.waiting(peer.protocol.wait_open())
-        peer.lose(ConnectionResetError("gone"))
-        await settle()
-        for error in (call.exception(), await self.failing(peer)):
-            self.assertIsInstance(error, aioh2.HandshakeError)
-            self.assertIsInstance(error, ConnectionError)
-            self.assertIn("before its SETTINGS: gone", str(error))
-        self.assertIsInstance(peer.protocol.close_reason, aioh2.HandshakeError)
-
-    async def failing(self, peer: Peer) -> aioh2.HandshakeError:
-        with self.assertRaises(aioh2.HandshakeError) as caught:
-            await self.soon(peer.protocol.wait_open())
-        return caught.exception
-
-    async def test_first_frame_is_not_settings(self) -> None:
-        peer = await ungreeted(True)
-        request = await self.waiting(peer.protocol.start_request(REQUEST))
-        peer.send(PingFrame(0, b"12345678"))
-        await settle()
-        self.assertIn("SETTINGS", str(await self.failing(peer)))
-        error = request.exception()
-        self.assertIsInstance(error, aioh2.HandshakeError)
-        assert isinstance(error, aioh2.HandshakeError)
-        self.assertTrue(error.retryable)
-
-    async def test_http1_server(self) -> None:
-        peer = await ungreeted(True)
-        peer.send_bytes(b"HTTP/1.1 400 Bad Request\r\nConnection: close\r\n\r\n")
-        self.assertRegex(str(await self.failing(peer)), "server speaks HTTP/1")
-        with self.assertRaisesRegex(aioh2.HandshakeError, "HTTP/1"):
-            await self.soon(peer.protocol.start_request(REQUEST))
-
-    async def test_alpn_of_the_server(self) -> None:
-        for chosen, says in ((None, "server.*chose no protocol"), ("http/1.1", "'http/1.1', not")):
-            with self.subTest(chosen):
-                protocol = aioh2.H2Protocol(True)
-                transport = MemoryTransport(protocol, ssl_object=Agreed(chosen))
-                protocol.connection_made(transport)
-                with self.assertRaisesRegex(aioh2.HandshakeError, says):
-                    await self.soon(protocol.wait_open())
-                self.assertTrue(transport.closed)
-                self.assertEqual(transport.written, b"")
-
-    async def test_open_timeout(self) -> None:
-        peer = await ungreeted(True, open_timeout=3)
-        call = await self.waiting(peer.protocol.wait_open())
-        await self.after(2.9)
-        self.assertFalse(call.done())
-        await self.after(0.2)
-        self.assertIn("the peer sent nothing for 3 s", str(call.exception()))
-        self.assertEqual([f.error_code for f in await peer.frames(GoAwayFrame)], [4])
-        self.assertIsInstance(call.exception(), aioh2.HandshakeError)
-        self.assertTrue(peer.transport.closed)
-
-    async def test_open_timeout_after_the_preface(self) -> None:
-        peer = await ungreeted(False, open_timeout=3)
-        peer.send_bytes(PREFACE)
-        await self.after(3.1)
-        self.assertIn("no SETTINGS for 3 s", str(peer.protocol.close_reason))
-        self.assertTrue(peer.transport.closed)
-
-    async def test_open_timeout_does_not_wait_for_a_goodbye(self) -> None:
-        peer = await ungreeted(True, open_timeout=3)
-        peer.transport.hang_on_close = True
-        await self.after(3.1)
-        self.assertTrue(peer.transport.aborted)
-
-    async def test_settings_in_time(self) -> None:
-        peer = await ungreeted(True, open_timeout=3)
-        await peer.greet()
-        await self.after(60)
-        self.assertFalse(peer.transport.closed)
-
-    async def test_no_open_timeout(self) -> None:
-        peer = await ungreeted(True, open_timeout=None)
-        await self.after(3600)
-        self.assertFalse(peer.transport.closed)
-        await peer.greet()
-        self.assertFalse(peer.transport.closed)
-
-    async def test_no_request_before_settings(self) -> None:
-        peer = await ungreeted(True)
-        await peer.frames()
-        request = await self.waiting(peer.protocol.start_request(REQUEST))
-        self.assertEqual(await peer.frames(), [])
-        self.assertEqual(peer.protocol.waiting_requests, 1)
-        self.assertEqual(peer.protocol.available_slots, 0)
-        await peer.greet()
-        self.assertEqual(request.result(), 1)
-
-    async def test_without_a_connection(self) -> None:
         protocol = aioh2.H2Protocol(True)
-        for call in (protocol.start_request(REQUEST), protocol.ping(), protocol.wait_functional()):
-            error = await self.assert_closed(call)
-            self.assertIn("no connection yet", str(error))
-        with self.assertRaises(aioh2.ConnectionClosed):
-            protocol.update_settings({})
-        self.assertEqual((protocol.available_slots, protocol.rtt), (0, None))
+        driver = protocol._driver
+        rooms = [driver, driver.table, driver.intake, driver.closing, driver.opener]
+        inside = {name for room in rooms for name in (*dir(room), *vars(room)) if name[:2] != "__"}
+        taken = inside - {*dir(aioh2.H2Protocol), *vars(protocol)}
+        self.assertLessEqual({"_transport", "_loop", "_streams", "settle", "credit"}, taken)
 
-    async def test_what_comes_before_the_connection(self) -> None:
-        """As from start_tls(), which returns a little later than it begins to hand on."""
-        protocol = aioh2.H2Protocol(False)
-        peer = Peer(protocol)
-        peer.send_bytes(PREFACE)
-        peer.send(SettingsFrame(settings={}))
-        peer.request(1)
-        protocol.connection_made(peer.transport)
-        self.assertEqual((await protocol.recv_request())[0], 1)
+        async def answer(stream: aioh2.H2Stream) -> None:
+            await stream.start_response(RESPONSE)
+            await stream.send_data(await stream.read(-1), end_stream=True)
 
-
-class TestOrigin(Timed):
-    """``:scheme`` and ``:authority`` where the application gives none."""
-
-    async def origin(self, authority: str | None = None, **extra: Any) -> tuple[str, str]:
-        protocol = aioh2.H2Protocol(True)
-        protocol.authority = authority
-        peer = Peer(protocol, **extra)
-        protocol.connection_made(peer.transport)
-        await peer.greet()
-        await self.soon(protocol.start_request({}))
-        (frame,) = await peer.frames(HeadersFrame)
-        headers = dict(frame.headers)
-        self.assertEqual((headers[":method"], headers[":path"]), ("GET", "/"))
-        return headers[":scheme"], headers[":authority"]
-
-    async def test_from_the_transport(self) -> None:
-        for peername, authority in (
-            (("192.0.2.1", 8080), "192.0.2.1:8080"),
-            (("2001:db8::1", 8080, 0, 0), "[2001:db8::1]:8080"),
-            ("/run/socket", "localhost"),
-            (b"", "localhost"),
-            ("", "localhost"),
-            (None, "localhost"),
-        ):
-            with self.subTest(peername):
-                self.assertEqual(await self.origin(peername=peername), ("http", authority))
-
-    async def test_over_tls(self) -> None:
-        origin = await self.origin(peername=("192.0.2.1", 8443), ssl_object=Agreed("h2"))
-        self.assertEqual(origin, ("https", "192.0.2.1:8443"))
-
-    async def test_set_by_the_application(self) -> None:
-        origin = await self.origin("a.test", peername=("192.0.2.1", 8080))
-        self.assertEqual(origin, ("http", "a.test"))
+        peer = await Peer.of_server(kind=Mine, handler=lambda protocol: protocol.serve(answer))
+        peer.request(1, POST, end=False)
+        peer.data(1, b"abc", end=True)
+        (data,) = await peer.frames(DataFrame)
+        self.assertEqual(data.data, b"abc")
+        peer.protocol.close_connection()
+        await self.soon(peer.protocol.wait_closed())
 
 
 class TestSettings(Timed):
@@ -561,563 +410,6 @@ class TestSettings(Timed):
         self.assertEqual([f.data for f in await peer.frames(DataFrame)], [b"abc"])
 
 
-class TestSlots(Timed):
-    """Streams under the peer's MAX_CONCURRENT_STREAMS (RFC 9113 section 5.1.2)."""
-
-    async def asyncSetUp(self) -> None:
-        await super().asyncSetUp()
-        await self.connect(1)
-
-    async def connect(self, limit: int) -> None:
-        self.peer = await Peer.of_client(settings={LIMIT: limit})
-        self.client = self.peer.protocol
-
-    def request(self) -> Any:
-        return self.client.start_request(REQUEST, end_stream=True)
-
-    def limit(self, limit: int) -> None:
-        self.peer.send(SettingsFrame(settings={LIMIT: limit}))
-
-    async def test_first_come_first_served(self) -> None:
-        await self.soon(self.request())
-        calls = [await self.waiting(self.request()) for _ in range(3)]
-        self.assertEqual((self.client.waiting_requests, self.client.available_slots), (3, 0))
-        for index, call in enumerate(calls):
-            self.peer.respond(2 * index + 1, end=True)
-            await settle()
-            self.assertEqual(call.result(), 2 * index + 3)
-            self.assertEqual(self.client.waiting_requests, 2 - index)
-
-    async def test_available_slots(self) -> None:
-        await self.connect(3)
-        self.assertEqual(self.client.available_slots, 3)
-        await self.soon(self.request())
-        self.assertEqual(self.client.available_slots, 2)
-        self.peer.respond(1, end=True)
-        self.assertEqual(self.client.available_slots, 3)
-
-    async def test_slot_of_a_reset_stream(self) -> None:
-        await self.soon(self.request())
-        call = await self.waiting(self.request())
-        self.client.reset_stream(1)
-        await settle()
-        self.assertEqual(call.result(), 3)
-        call = await self.waiting(self.request())
-        self.peer.reset(3)
-        await settle()
-        self.assertEqual(call.result(), 5)
-
-    async def test_limit_of_zero(self) -> None:
-        await self.connect(0)
-        call = await self.waiting(self.request())
-        self.limit(1)
-        await settle()
-        self.assertEqual(call.result(), 1)
-
-    async def test_limit_lowered_below_what_is_in_flight(self) -> None:
-        await self.connect(3)
-        for _ in range(3):
-            await self.soon(self.request())
-        self.limit(1)
-        self.assertEqual(self.client.available_slots, 0)
-        call = await self.waiting(self.request())
-        for stream_id in (1, 3):
-            self.peer.respond(stream_id, end=True)
-            await settle()
-            self.assertFalse(call.done())
-        self.peer.respond(5, end=True)
-        await settle()
-        self.assertEqual(call.result(), 7)
-        self.assertEqual(await self.soon(self.client.recv_response(5)), RESPONSE)
-
-    async def test_limit_raised(self) -> None:
-        await self.soon(self.request())
-        calls = [await self.waiting(self.request()) for _ in range(3)]
-        self.limit(3)
-        await settle()
-        self.assertEqual([call.done() for call in calls], [True, True, False])
-
-    async def test_nobody_overtakes_who_was_woken(self) -> None:
-        await self.soon(self.request())
-        call = await self.waiting(self.request())
-        # its first step comes after the slot is given, and before its taker wakes
-        overtaker = asyncio.get_running_loop().create_task(self.request())
-        self.addCleanup(overtaker.cancel)
-        self.peer.respond(1, end=True)
-        self.assertEqual(self.client.available_slots, 0)
-        await settle()
-        self.assertEqual(call.result(), 3)
-        self.assertFalse(overtaker.done())
-
-    async def test_limit_lowered_while_the_next_one_wakes(self) -> None:
-        await self.soon(self.request())
-        calls = [await self.waiting(self.request()) for _ in range(2)]
-        self.peer.respond(1, end=True)
-        self.limit(0)
-        await settle()
-        self.assertEqual([call.done() for call in calls], [False, False])
-        self.assertEqual(self.client.waiting_requests, 2)
-        self.limit(1)
-        await settle()
-        self.assertEqual([call.done() for call in calls], [True, False])
-
-    async def test_limit_lowered_while_two_wake(self) -> None:
-        await self.connect(2)
-        for _ in range(2):
-            await self.soon(self.request())
-        calls = [await self.waiting(self.request()) for _ in range(3)]
-        self.peer.respond(1, end=True)
-        self.peer.respond(3, end=True)
-        self.limit(0)
-        await settle()
-        self.assertEqual([call.done() for call in calls], [False, False, False])
-        for served in range(1, 4):
-            self.limit(served)
-            await settle()
-            self.assertEqual([call.done() for call in calls], [n < served for n in range(3)])
-
-    async def test_limit_lowered_by_one_while_two_wake(self) -> None:
-        await self.connect(2)
-        for _ in range(2):
-            await self.soon(self.request())
-        calls = [await self.waiting(self.request()) for _ in range(2)]
-        self.peer.respond(1, end=True)
-        self.peer.respond(3, end=True)
-        self.limit(1)
-        await settle()
-        self.assertEqual([call.done() for call in calls], [True, False])
-
-    async def test_cancelled_while_it_waits(self) -> None:
-        await self.soon(self.request())
-        calls = [await self.waiting(self.request()) for _ in range(3)]
-        calls[0].cancel()
-        await settle()
-        self.assertEqual(self.client.waiting_requests, 2)
-        self.peer.respond(1, end=True)
-        await settle()
-        self.assertEqual(calls[1].result(), 3)
-        self.assertFalse(calls[2].done())
-
-    async def test_cancelled_when_it_has_the_slot(self) -> None:
-        await self.soon(self.request())
-        calls = [await self.waiting(self.request()) for _ in range(2)]
-        await self.peer.frames()
-        self.peer.respond(1, end=True)
-        calls[0].cancel()
-        await settle()
-        self.assertTrue(calls[0].cancelled())
-        # it has sent nothing: the next one gets its slot and its id
-        self.assertEqual(calls[1].result(), 3)
-        self.assertEqual([f.stream_id for f in await self.peer.frames(HeadersFrame)], [3])
-        self.peer.respond(3, end=True)
-        self.assertEqual(self.client.available_slots, 1)
-
-    async def test_cancelled_when_the_slot_is_given(self) -> None:
-        await self.soon(self.request())
-        calls = [await self.waiting(self.request()) for _ in range(2)]
-        calls[0].cancel()
-        self.peer.respond(1, end=True)
-        await settle()
-        self.assertEqual(calls[1].result(), 3)
-
-    async def test_cancelled_when_the_connection_ends(self) -> None:
-        await self.soon(self.request())
-        call = await self.waiting(self.request())
-        self.peer.goaway(1)
-        call.cancel()
-        await settle()
-        self.assertTrue(call.cancelled())
-        other = await Peer.of_client(settings={LIMIT: 0})
-        call = await self.waiting(other.protocol.start_request(REQUEST))
-        call.cancel()
-        other.goaway(0)
-        await settle()
-        self.assertTrue(call.cancelled())
-
-    async def test_slot_that_is_not_taken_goes_to_the_next(self) -> None:
-        await self.soon(self.request())
-        tunnel = await self.waiting(self.client.start_request(TUNNEL))
-        call = await self.waiting(self.request())
-        self.peer.respond(1, end=True)
-        await settle()
-        self.assertIsInstance(tunnel.exception(), aioh2.NotSupported)
-        self.assertTrue(call.done())
-
-    async def test_goaway_when_the_slot_is_given(self) -> None:
-        await self.soon(self.request())
-        call = await self.waiting(self.request())
-        self.peer.respond(1, end=True)
-        self.peer.goaway(LAST)
-        await settle()
-        error = call.exception()
-        assert isinstance(error, aioh2.ConnectionClosed)
-        self.assertTrue(error.retryable)
-
-    async def test_wrong_headers_do_not_wait(self) -> None:
-        await self.connect(0)
-        with self.assertRaises(ValueError):
-            await self.soon(self.client.start_request({"bad name": "x"}))
-        with self.assertRaises(TypeError):
-            await self.soon(self.client.start_request(7))  # type: ignore[arg-type]
-        self.assertEqual(self.client.waiting_requests, 0)
-
-    async def test_many_at_once_keep_their_order(self) -> None:
-        await self.connect(1000)
-        ids = await self.soon(
-            asyncio.wait_for(
-                asyncio.gather(*(self.client.start_request({"n": str(n)}) for n in range(50))),
-                None,
-            )
-        )
-        self.assertEqual(ids, list(range(1, 101, 2)))
-        frames = await self.peer.frames(HeadersFrame)
-        self.assertEqual(
-            [(frame.stream_id, dict(frame.headers)["n"]) for frame in frames],
-            [(2 * n + 1, str(n)) for n in range(50)],
-        )
-
-    async def test_stream_ids_are_used_up(self) -> None:
-        # sets h2's counter: two thousand million requests take too long
-        self.client._conn.highest_outbound_stream_id = LAST - 2
-        self.assertEqual(await self.soon(self.request()), LAST)
-        self.peer.respond(LAST, end=True)
-        self.assertEqual(await self.soon(self.client.recv_response(LAST)), RESPONSE)
-        error = await self.assert_closed(self.request(), retryable=True, initiator="local")
-        self.assertIn("stream ids are used up", str(error))
-
-    async def test_server_starts_no_request(self) -> None:
-        peer = await Peer.of_server()
-        with self.assertRaisesRegex(aioh2.NotSupported, "push_stream"):
-            await self.soon(peer.protocol.start_request(REQUEST))
-
-    async def test_transport_that_closes(self) -> None:
-        self.peer.transport.closed = True
-        self.assertTrue(self.client.is_closing)
-        self.assertEqual(self.client.available_slots, 0)
-        error = await self.assert_closed(self.request(), retryable=True)
-        self.assertIsNotNone(error)
-        self.peer.transport.lose(None)
-
-    async def test_written_to_a_transport_that_closes(self) -> None:
-        stream_id = await self.request()
-        self.peer.transport.closed = True
-        await settle()
-        self.peer.transport.lose(None)
-        await settle()
-        await self.assert_closed(self.client.recv_response(stream_id), retryable=True)
-
-
-class TestRetryable(Timed):
-    """True only where the HEADERS were never written."""
-
-    async def check(self, end: Any) -> None:
-        peer = await Peer.of_client()
-        stream_id = await peer.protocol.start_request(REQUEST)
-        end(peer)
-        with self.assertRaises(aioh2.ConnectionClosed) as caught:
-            await self.soon(peer.protocol.recv_response(stream_id))
-        written = bool(await peer.frames(HeadersFrame))
-        self.assertEqual(caught.exception.retryable, not written)
-
-    async def test_closed_in_the_same_tick(self) -> None:
-        await self.check(lambda peer: peer.protocol.close_connection())
-
-    async def test_connection_error_in_the_same_tick(self) -> None:
-        await self.check(lambda peer: peer.send(DataFrame(7, b"on an idle stream")))
-
-    async def test_lost_in_the_same_tick(self) -> None:
-        await self.check(lambda peer: peer.protocol.connection_lost(None))
-
-    async def test_written(self) -> None:
-        peer = await Peer.of_client()
-        stream_id = await self.soon(peer.protocol.start_request(REQUEST))
-        peer.protocol.close_connection()
-        await self.assert_closed(peer.protocol.recv_response(stream_id), retryable=False)
-
-
-class TestExtendedConnect(Timed):
-    """RFC 8441."""
-
-    async def test_not_offered(self) -> None:
-        peer = await Peer.of_client()
-        with self.assertRaisesRegex(aioh2.NotSupported, "extended CONNECT"):
-            await self.soon(peer.protocol.start_request(TUNNEL))
-        self.assertEqual(await peer.frames(), [])
-
-    async def test_offered(self) -> None:
-        peer = await Peer.of_client(settings={CONNECT: 1})
-        await self.soon(peer.protocol.start_request(TUNNEL))
-        (frame,) = await peer.frames(HeadersFrame)
-        self.assertEqual(frame.headers, TUNNEL)
-
-    async def test_of_a_server(self) -> None:
-        peer = await Peer.of_server(enable_connect_protocol=True)
-        peer.request(1, TUNNEL, end=False)
-        self.assertEqual(await self.soon(peer.protocol.recv_request()), (1, TUNNEL))
-
-
-class TestPush(Timed):
-    """Server push (RFC 9113 section 8.4)."""
-
-    async def server(self, **settings: int) -> Peer:
-        peer = await Peer.of_server(
-            settings={PUSH: 1, **{int(SettingCodes[name]): n for name, n in settings.items()}}
-        )
-        peer.request(1)
-        await self.soon(peer.protocol.recv_request())
-        return peer
-
-    async def test_both_ways(self) -> None:
-        client, server = await connected_pair(client={"enable_push": True})
-        stream_id = await self.soon(client.start_request(REQUEST, end_stream=True))
-        await self.soon(server.recv_request())
-        promise = await self.waiting(client.recv_push(stream_id))
-        pushed = await self.soon(server.push_stream(stream_id, {":path": "/style.css"}))
-        self.assertEqual(pushed, 2)
-        await settle()
-        got, headers = promise.result()
-        self.assertEqual(got, 2)
-        self.assertEqual(dict(headers)[":path"], "/style.css")
-        await self.soon(server.start_response(pushed, RESPONSE))
-        await self.soon(server.send_data(pushed, b"abc", end_stream=True))
-        await self.soon(server.start_response(stream_id, RESPONSE, end_stream=True))
-        self.assertEqual(await self.soon(client.recv_response(got)), RESPONSE)
-        self.assertEqual(await self.soon(client.read_stream(got, -1)), b"abc")
-        self.assertIsNone(await self.soon(client.recv_push(stream_id)))
-        self.assertEqual(client.stats.streams_open, 0)
-        self.assertEqual(server.stats.streams_open, 0)
-
-    async def test_missing_headers_are_filled_in(self) -> None:
-        peer = await self.server()
-        await self.soon(peer.protocol.push_stream(1, {":authority": "b.test", "x": "y"}))
-        (frame,) = await peer.frames(PushPromiseFrame)
-        self.assertEqual((frame.stream_id, frame.promised_stream_id), (1, 2))
-        self.assertEqual(
-            sorted(frame.headers),
-            [
-                (":authority", "b.test"),
-                (":method", "GET"),
-                (":path", "/"),
-                (":scheme", "http"),
-                ("x", "y"),
-            ],
-        )
-
-    async def test_origin_is_that_of_the_request(self) -> None:
-        for authority in ("b.test:8080", "\udcff.test"):
-            with self.subTest(authority):
-                peer = await Peer.of_server(settings={PUSH: 1})
-                block = [(b":authority", authority.encode("utf-8", "surrogateescape"))]
-                headers = [(b":method", b"GET"), (b":scheme", b"https"), *block, (b":path", b"/a")]
-                peer.request(1, headers)
-                await self.soon(peer.protocol.recv_request())
-                await self.soon(peer.protocol.push_stream(1, {":path": "/b"}))
-                stream = peer.protocol.stream(2)
-                pushed = dict(stream.request_headers)
-                self.assertEqual(pushed[":authority"], authority)
-                self.assertEqual((pushed[":scheme"], pushed[":path"]), ("https", "/b"))
-
-    async def test_by_handle(self) -> None:
-        peer = await self.server()
-        pushed = await self.soon(peer.protocol.stream(1).push(REQUEST))
-        self.assertIs(peer.protocol.stream(2), pushed)
-        await self.soon(pushed.start_response(RESPONSE, end_stream=True))
-        (frame,) = await peer.frames(HeadersFrame)
-        self.assertEqual(frame.stream_id, 2)
-
-    async def test_not_wanted(self) -> None:
-        peer = await Peer.of_server(settings={PUSH: 0})
-        peer.request(1)
-        with self.assertRaisesRegex(aioh2.NotSupported, "ENABLE_PUSH"):
-            await self.soon(peer.protocol.push_stream(1, REQUEST))
-
-    async def test_not_wanted_and_no_slot(self) -> None:
-        peer = await Peer.of_server(settings={PUSH: 0, LIMIT: 0})
-        peer.request(1)
-        with self.assertRaisesRegex(aioh2.NotSupported, "ENABLE_PUSH"):
-            await self.soon(peer.protocol.push_stream(1, REQUEST))
-
-    async def test_of_a_client(self) -> None:
-        peer = await Peer.of_client()
-        await self.soon(peer.protocol.start_request(REQUEST))
-        with self.assertRaisesRegex(aioh2.NotSupported, "client"):
-            await self.soon(peer.protocol.push_stream(1, REQUEST))
-
-    async def test_other_methods(self) -> None:
-        peer = await self.server()
-        with self.assertRaisesRegex(ValueError, "GET and HEAD"):
-            await self.soon(peer.protocol.push_stream(1, POST))
-
-    async def test_parent_that_has_ended(self) -> None:
-        peer = await self.server()
-        peer.request(3, end=False)
-        await self.soon(peer.protocol.start_response(3, RESPONSE, end_stream=True))
-        with self.assertRaisesRegex(aioh2.StreamClosed, "ended"):
-            await self.soon(peer.protocol.push_stream(3, REQUEST))
-
-    async def test_parent_that_was_reset(self) -> None:
-        peer = await self.server()
-        peer.reset(1)
-        with self.assertRaises(aioh2.StreamReset):
-            await self.soon(peer.protocol.push_stream(1, REQUEST))
-
-    async def test_parent_that_was_pushed(self) -> None:
-        peer = await self.server()
-        await self.soon(peer.protocol.push_stream(1, REQUEST))
-        with self.assertRaises(aioh2.StreamClosed):
-            await self.soon(peer.protocol.push_stream(2, REQUEST))
-
-    async def test_unknown_parent(self) -> None:
-        peer = await self.server()
-        with self.assertRaises(aioh2.StreamClosed):
-            await self.soon(peer.protocol.push_stream(5, REQUEST))
-
-    async def test_waits_for_a_slot(self) -> None:
-        peer = await self.server(MAX_CONCURRENT_STREAMS=1)
-        await self.soon(peer.protocol.push_stream(1, REQUEST))
-        second = await self.waiting(peer.protocol.push_stream(1, REQUEST))
-        self.assertEqual(peer.protocol.waiting_requests, 1)
-        await self.soon(peer.protocol.start_response(2, RESPONSE, end_stream=True))
-        await settle()
-        self.assertEqual(second.result(), 4)
-
-    async def test_parent_ends_while_it_waits(self) -> None:
-        peer = await self.server(MAX_CONCURRENT_STREAMS=1)
-        await self.soon(peer.protocol.push_stream(1, REQUEST))
-        peer.request(3)
-        calls = [
-            await self.waiting(peer.protocol.push_stream(parent, REQUEST)) for parent in (1, 3)
-        ]
-        peer.reset(1)
-        await self.soon(peer.protocol.start_response(2, RESPONSE, end_stream=True))
-        await settle()
-        self.assertIsInstance(calls[0].exception(), aioh2.StreamReset)
-        # the slot that it did not take is for the next one
-        self.assertTrue(calls[1].done())
-
-    async def test_parent_is_reset_while_it_waits(self) -> None:
-        peer = await self.server(MAX_CONCURRENT_STREAMS=1)
-        await self.soon(peer.protocol.push_stream(1, REQUEST))
-        peer.request(3)
-        calls = [
-            await self.waiting(peer.protocol.push_stream(parent, REQUEST)) for parent in (1, 3)
-        ]
-        peer.reset(3)
-        await settle()
-        self.assertFalse(calls[0].done())
-        self.assertIsInstance(calls[1].exception(), aioh2.StreamReset)
-        self.assertEqual(peer.protocol.waiting_requests, 1)
-
-    async def test_parent_is_reset_while_it_is_cancelled(self) -> None:
-        for cancelled_first in (True, False):
-            with self.subTest(cancelled_first=cancelled_first):
-                peer = await self.server(MAX_CONCURRENT_STREAMS=1)
-                await self.soon(peer.protocol.push_stream(1, REQUEST))
-                call = await self.waiting(peer.protocol.push_stream(1, REQUEST))
-                if cancelled_first:
-                    call.cancel()
-                peer.reset(1)
-                call.cancel()
-                await settle()
-                self.assertTrue(call.cancelled())
-                self.assertEqual(peer.protocol.waiting_requests, 0)
-                self.assertEqual(peer.protocol.available_slots, 0)
-
-    async def test_stream_ids_are_used_up(self) -> None:
-        peer = await self.server()
-        peer.protocol._conn.highest_outbound_stream_id = LAST - 1
-        with self.assertRaises(aioh2.AIOH2Exception):
-            await self.soon(peer.protocol.push_stream(1, REQUEST))
-
-    async def test_promise_to_a_parent_that_the_client_has_reset(self) -> None:
-        peer = await Peer.of_client(enable_push=True)
-        await self.soon(peer.protocol.start_request(REQUEST, end_stream=True))
-        peer.protocol.reset_stream(1)
-        await peer.frames()
-        peer.send(peer.promise(1, 2))
-        (reset,) = await peer.frames()
-        self.assertEqual((reset.stream_id, reset.error_code), (2, 7))
-
-
-class TestPriority(Timed):
-    """RFC 7540 section 5.3."""
-
-    async def test_client_tells_the_server(self) -> None:
-        peer = await Peer.of_client()
-        for _ in range(2):
-            await self.soon(peer.protocol.start_request(REQUEST))
-        peer.protocol.reprioritize(3, 1, 256, True)
-        peer.protocol.reprioritize(1)
-        first, second = await peer.frames(PriorityFrame)
-        self.assertEqual(
-            (first.stream_id, first.depends_on, first.stream_weight, first.exclusive),
-            (3, 1, 255, True),
-        )
-        self.assertEqual(
-            (second.stream_id, second.depends_on, second.stream_weight, second.exclusive),
-            (1, 0, 15, False),
-        )
-
-    async def test_wrong_values(self) -> None:
-        peer = await Peer.of_client()
-        await self.soon(peer.protocol.start_request(REQUEST))
-        for weight in (0, 257):
-            with self.assertRaisesRegex(ValueError, f"weight.*not {weight}"):
-                peer.protocol.reprioritize(1, weight=weight)
-        with self.assertRaisesRegex(ValueError, "itself"):
-            peer.protocol.reprioritize(1, depends_on=1)
-        self.assertEqual(await peer.frames(PriorityFrame), [])
-
-    async def test_after_the_end(self) -> None:
-        peer = await Peer.of_client()
-        await self.soon(peer.protocol.start_request(REQUEST))
-        peer.lose()
-        await settle()
-        with self.assertRaises(aioh2.ConnectionClosed):
-            peer.protocol.reprioritize(1)
-
-    async def order(self, prioritize: Any) -> list[int]:
-        """Return the order of the DATA frames of streams 3 and 5, which wait for the window."""
-        peer = await Peer.of_server(settings={WINDOW: 10**6})
-        server = peer.protocol
-        for stream_id in (1, 3, 5):
-            peer.request(stream_id)
-            await self.soon(server.start_response(stream_id, RESPONSE))
-        prioritize(peer)
-        await self.soon(server.send_data(1, bytes(65_535)))
-        for stream_id in (5, 3):
-            await self.waiting(server.send_data(stream_id, bytes(3 * 16_384)))
-        await peer.frames()
-        peer.window(0, 10**6)
-        return [frame.stream_id for frame in await peer.frames(DataFrame)]
-
-    async def test_without_signals_the_first_to_wait_goes_first(self) -> None:
-        order = await self.order(lambda peer: None)
-        self.assertEqual(order, [5, 3, 5, 3, 5, 3])
-
-    async def test_signal_of_the_peer(self) -> None:
-        order = await self.order(
-            lambda peer: peer.send(PriorityFrame(5, depends_on=3, stream_weight=15))
-        )
-        self.assertEqual(order, [3, 3, 3, 5, 5, 5])
-
-    async def test_signal_of_the_application(self) -> None:
-        order = await self.order(lambda peer: peer.protocol.reprioritize(5, 3))
-        self.assertEqual(order, [3, 3, 3, 5, 5, 5])
-
-    async def test_signal_of_the_application_is_not_sent(self) -> None:
-        peer = await Peer.of_server()
-        peer.request(1)
-        peer.protocol.reprioritize(1, weight=3)
-        self.assertEqual(await peer.frames(PriorityFrame), [])
-
-    async def test_signal_about_the_default(self) -> None:
-        order = await self.order(
-            lambda peer: peer.send(PriorityFrame(5, depends_on=0, stream_weight=15))
-        )
-        self.assertCountEqual(order, [3, 3, 3, 5, 5, 5])
-
-
 class TestPing(Timed):
     async def asyncSetUp(self) -> None:
         await super().asyncSetUp()
@@ -1320,6 +612,21 @@ class TestKeepalive(Timed):
         self.peer.send_bytes(b"\0")
         await self.after(3.1)
         self.assertFalse(self.peer.transport.closed)
+
+    async def test_an_interval_shorter_than_the_timeout(self) -> None:
+        """Each interval without bytes has its PING, whatever time the last one might have had."""
+        peer = await Peer.of_client(keepalive_interval=2, keepalive_timeout=60)
+        for _ in range(5):
+            await self.after(2.1)
+            (ping,) = await peer.frames(PingFrame)
+            await self.after(0.1)
+            peer.ack_ping(ping)
+        await self.after(2.1)
+        self.assertEqual(len(await peer.frames(PingFrame)), 1)
+        await self.after(59)
+        self.assertFalse(peer.transport.closed)
+        await self.after(1)
+        self.assertTrue(peer.transport.aborted)
 
     async def test_no_answer(self) -> None:
         await self.soon(self.client.start_request(REQUEST))

@@ -365,10 +365,10 @@ class TestTransport(SenderCase):
         peer.window(1, 100)
         self.assertEqual(await self.sent(peer), [(b"abc", False)])
         self.assertFalse(task.done())
-        self.assertEqual(peer.protocol.blocked_on(1), "transport")
+        self.assertEqual(peer.protocol.stream(1).blocked_on, "transport")
         peer.protocol.resume_writing()
         await self.now(task)
-        self.assertIsNone(peer.protocol.blocked_on(1))
+        self.assertIsNone(peer.protocol.stream(1).blocked_on)
 
     async def test_framed_and_not_taken_and_cancelled(self) -> None:
         peer, (first, second) = await self.connect(2, window=0)
@@ -394,8 +394,8 @@ class TestTransport(SenderCase):
         with self.assertRaises(aioh2.SendException) as caught:
             await self.now(tasks[0])
         self.assertEqual(caught.exception.data, b"")
-        self.assertIsNone(peer.protocol.blocked_on(1))
-        self.assertEqual(peer.protocol.blocked_on(3), "transport")
+        self.assertIsNone(peer.protocol.stream(1).blocked_on)
+        self.assertEqual(peer.protocol.stream(3).blocked_on, "transport")
         self.assertFalse(tasks[1].done())
         peer.protocol.resume_writing()
         await self.now(tasks[1])
@@ -446,9 +446,9 @@ class TestTransport(SenderCase):
 class TestBlockedOn(SenderCase):
     async def test_nothing(self) -> None:
         peer, (stream,) = await self.connect()
-        self.assertIsNone(peer.protocol.blocked_on(1))
+        self.assertIsNone(peer.protocol.stream(1).blocked_on)
         await stream.send_data(b"abc")
-        self.assertIsNone(peer.protocol.blocked_on(1))
+        self.assertIsNone(peer.protocol.stream(1).blocked_on)
 
     async def test_what_opens_last(self) -> None:
         """The transport is said before the connection's window, and that before the stream's."""
@@ -468,10 +468,10 @@ class TestBlockedOn(SenderCase):
     async def test_another_streams_wait(self) -> None:
         peer, (first, second) = await self.connect(2, window=0)
         await self.waiting(first.send_data(b"abc"))
-        self.assertEqual(peer.protocol.blocked_on(first.id), "stream window")
-        self.assertIsNone(peer.protocol.blocked_on(second.id))
-        self.assertTrue(peer.protocol.has_queued(first.id))
-        self.assertFalse(peer.protocol.has_queued(second.id))
+        self.assertEqual(peer.protocol.stream(first.id).blocked_on, "stream window")
+        self.assertIsNone(peer.protocol.stream(second.id).blocked_on)
+        self.assertTrue(peer.protocol._driver.sender.has_queued(first.id))
+        self.assertFalse(peer.protocol._driver.sender.has_queued(second.id))
 
 
 class TestWindowTimeout(SenderCase):
@@ -868,7 +868,7 @@ class TestWithdrawn(SenderCase):
                 await asyncio.wait(tasks)
                 ends = any(end for _, end in expected)
                 self.assertIs(stream.has_ended, ends)
-                self.assertFalse(peer.protocol.has_queued(1))
+                self.assertFalse(peer.protocol._driver.sender.has_queued(1))
 
     async def test_what_is_partly_framed(self) -> None:
         peer, _, tasks = await self.queue(window=2)
@@ -894,7 +894,7 @@ class TestWithdrawn(SenderCase):
         peer.window(1, 100)
         await asyncio.wait(tasks)
         self.assertTrue(tasks[0].cancelled() and tasks[1].cancelled())
-        self.assertFalse(peer.protocol.has_queued(1))
+        self.assertFalse(peer.protocol._driver.sender.has_queued(1))
 
     async def test_in_the_tick_in_which_the_window_opens(self) -> None:
         """Whichever comes first counts, and the wire has what the call did not take back."""
@@ -926,7 +926,7 @@ class TestWithdrawn(SenderCase):
                 task.cancel()
             await asyncio.wait(tasks)
             self.assertTrue(all(task.cancelled() for task in tasks))
-            self.assertFalse(peer.protocol.has_queued(1))
+            self.assertFalse(peer.protocol._driver.sender.has_queued(1))
 
     async def test_other_streams_take_the_window(self) -> None:
         peer, (first, second) = await self.connect(2, connection=0)
@@ -1078,7 +1078,7 @@ class TestAnyOrder(unittest.TestCase):
             self.check_call(call, model)
         for stream in streams:
             self.check_stream(stream, model, [call for call in calls if call.stream is stream])
-            self.assertFalse(peer.protocol.has_queued(stream.id))
+            self.assertFalse(peer.protocol._driver.sender.has_queued(stream.id))
         peer.protocol.close_connection()
         await peer.protocol.wait_closed()
         self.assertEqual(loop_errors, [])

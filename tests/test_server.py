@@ -21,7 +21,13 @@ from unittest import mock
 
 import hpack
 import trustme
-from hyperframe.frame import GoAwayFrame, HeadersFrame, SettingsFrame, WindowUpdateFrame
+from hyperframe.frame import (
+    GoAwayFrame,
+    HeadersFrame,
+    PingFrame,
+    SettingsFrame,
+    WindowUpdateFrame,
+)
 
 import aioh2
 
@@ -804,3 +810,22 @@ class TestGoodbye(SocketCase):
             received = await self.within(reader.read())
             goaway = GoAwayFrame(0, 0, 11, b"why").serialize()
             self.assertTrue(received.endswith(goaway), received)
+
+    async def test_drained_connection_is_not_reset(self) -> None:
+        # for then a peer that still gives back what it has read may lose what it has not
+        loop = asyncio.get_running_loop()
+        async with await aioh2.start_server(answer, "127.0.0.1", 0) as server:
+            with socket.create_connection(("127.0.0.1", port_of(server))) as sock:
+                sock.setblocking(False)
+                greeting = (SettingsFrame(), PingFrame(0, bytes(7) + b"\1", flags=["ACK"]))
+                await loop.sock_sendall(sock, PREFACE + greeting[0].serialize())
+                await self.until(lambda: any(p.stats.bytes_received for p in server.connections))
+                leaving = loop.create_task(server.shutdown())
+                await self.until(lambda: any(p.is_closing for p in server.connections))
+                await loop.sock_sendall(sock, greeting[1].serialize())
+                while await self.within(loop.sock_recv(sock, 65_536)):
+                    pass
+                # or the second raises BrokenPipeError
+                for _ in range(2):
+                    await loop.sock_sendall(sock, WindowUpdateFrame(0, 10).serialize())
+            self.assertEqual(await self.within(leaving), (0, 0))

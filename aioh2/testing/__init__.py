@@ -7,7 +7,7 @@ a scripted peer, legal or not; and a check that a connection has left nothing be
 
 from __future__ import annotations
 
-from .leaks import assert_no_leaks
+from .leaks import assert_no_leaks, left_behind
 from .loop import VirtualTimeLoop, virtual_time
 from .pair import connected_pair
 from .peer import ScriptedPeer
@@ -20,5 +20,6 @@ __all__ = [
     "assert_no_leaks",
     "connect",
     "connected_pair",
+    "left_behind",
     "virtual_time",
 ]

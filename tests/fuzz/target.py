@@ -12,8 +12,9 @@ import logging
 from typing import Final
 
 import aioh2
+from aioh2.testing import left_behind
 
-from ..manual import Cutter, ManualLoop, left_behind
+from ..manual import Cutter, ManualLoop
 from ..octets import (
     ACK,
     CONTINUATION,
@@ -102,7 +103,7 @@ class _Transport(asyncio.Transport):
         ended = self.ended.get(stream_id)
         if kind in (DATA, HEADERS) and ended is not None:
             raise Broken(f"{what} after frame {ended} has ended the stream")
-        newest = self.protocol._conn.highest_inbound_stream_id
+        newest = self.protocol._driver.connection.highest_inbound_stream_id
         if kind == RST_STREAM and ended == RST_STREAM and newest - stream_id < _REMEMBERED:
             raise Broken(f"{what} after RST_STREAM")
         if kind in (HEADERS, CONTINUATION):
@@ -305,7 +306,8 @@ class Target:
     def _check_size(self, protocol: aioh2.H2Protocol, transport: _Transport, received: int) -> None:
         if transport.written > FACTOR * received + UNASKED:
             raise Broken(f"{transport.written} bytes were written for {received}")
-        unread = sum(s.unread for s in [*protocol._streams.values(), *protocol._ended.values()])
+        table = protocol._driver.table
+        unread = sum(s.unread for s in [*table.open.values(), *table.ended.values()])
         most = 2 * _CONFIG.concurrency * _CONFIG.initial_window_size
         if unread > most + _CONFIG.connection_window_size:
             raise Broken(f"{unread} bytes are unread")

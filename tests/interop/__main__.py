@@ -29,6 +29,8 @@ _HERE = pathlib.Path(__file__).parent
 _ROOT = _HERE.parent.parent
 # Seconds that a module may take in all.
 _LIMIT = 300
+# In the environment of all that a module starts: the module's name.
+_MODULE = "AIOH2_INTEROP_MODULE"
 # Of prctl(2): whoever loses its parent becomes a child of ours.
 _PR_SET_CHILD_SUBREAPER = 36
 
@@ -63,7 +65,7 @@ async def run_module(name: str, results: str, running: set[int]) -> Outcome:
         process = await asyncio.create_subprocess_exec(
             *(sys.executable, "-W", "error", "-m", "unittest", "-v", f"tests.interop.test_{name}"),
             cwd=_ROOT,
-            env={**os.environ, RESULTS: results},
+            env={**os.environ, RESULTS: results, _MODULE: name},
             stdin=asyncio.subprocess.DEVNULL,
             stdout=output,
             stderr=asyncio.subprocess.STDOUT,
@@ -76,7 +78,7 @@ async def run_module(name: str, results: str, running: set[int]) -> Outcome:
         told += f"tests.interop.test_{name} was not done in {_LIMIT} s\n"
     running.discard(process.pid)
     outcome = _read(told, process.returncode or 0)
-    if left := left_behind(running):
+    if left := left_behind(name, running):
         told += f"left behind: {', '.join(left)}\n"
         outcome = outcome._replace(bad=outcome.bad + 1)
     print(f"\n=== {name}, {time.monotonic() - began:.1f} s\n{told}", flush=True)
@@ -110,11 +112,20 @@ def adopt() -> None:
         ctypes.CDLL(None).prctl(_PR_SET_CHILD_SUBREAPER, 1)
 
 
-def left_behind(modules: set[int]) -> list[str]:
-    """End the processes that a module has started and left, and return their commands."""
+def left_behind(name: str, modules: set[int]) -> list[str]:
+    """End the processes that a module has started and left, and return their commands.
+
+    Those of a module that still runs are let be: Chromium starts some that leave their parent.
+    """
     commands = []
     for path in pathlib.Path("/proc/self/task").glob("*/children"):
         for pid in set(map(int, path.read_text().split())) - modules:
+            environment = b""
+            with contextlib.suppress(ProcessLookupError):  # it has ended
+                environment = pathlib.Path(f"/proc/{pid}/environ").read_bytes()
+            started_by = re.search(rf"\b{_MODULE}=(\w+)".encode(), environment)
+            if started_by and started_by[1].decode() != name:
+                continue
             command = pathlib.Path(f"/proc/{pid}/cmdline").read_bytes()
             os.kill(pid, signal.SIGKILL)
             os.waitpid(pid, 0)

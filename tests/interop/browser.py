@@ -20,7 +20,13 @@ _FLAGS = [
     "--disable-background-networking",
     "--disable-component-update",
     "--disable-sync",
-    "--no-proxy-server",
+]
+_DIRECT = ["--no-proxy-server"]
+# Loopback included; the proxy's certificate is no concern of a page's context.
+_THROUGH = [
+    "--proxy-server={}",
+    "--proxy-bypass-list=<-loopback>",
+    "--ignore-certificate-errors",
 ]
 
 
@@ -30,15 +36,17 @@ def version() -> str:
 
 
 @contextlib.asynccontextmanager
-async def chromium() -> AsyncIterator[Page]:
+async def chromium(*, proxy: str | None = None) -> AsyncIterator[Page]:
     """Give an empty page of a new Chromium; whatever goes wrong in the page fails the test.
 
-    Certificates are not checked: theirs is the test's own.
+    ``proxy``: the URL of the proxy that everything goes through. Certificates are not checked:
+    theirs is the test's own.
     """
     program = require("chromium")
     driver = require_module("playwright.async_api", "playwright")
+    flags = _FLAGS + (_DIRECT if proxy is None else [flag.format(proxy) for flag in _THROUGH])
     async with driver.async_playwright() as playwright:
-        browser = await playwright.chromium.launch(executable_path=program, args=_FLAGS)
+        browser = await playwright.chromium.launch(executable_path=program, args=flags)
         try:
             context = await browser.new_context(ignore_https_errors=True)
             page = await context.new_page()

@@ -1,11 +1,11 @@
-// A server that speaks HTTP/1.1 and nothing else, for test_node.py: it prints its port.
+// A server that speaks HTTP/1.1 and nothing else, for test_node_server.py: it prints its port.
 'use strict';
 
 const fs = require('node:fs');
 const http = require('node:http');
 const https = require('node:https');
 
-const [key, cert] = process.argv.slice(2);
+const { key, cert } = JSON.parse(process.argv[2]);
 const server = key
   ? https.createServer({ key: fs.readFileSync(key), cert: fs.readFileSync(cert) })
   : http.createServer();

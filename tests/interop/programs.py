@@ -189,9 +189,8 @@ class Program:
         self._silent = True
         self._news.set()
 
-    async def line(self, pattern: str) -> re.Match[str]:
-        """Wait for a line that matches, those that have come included."""
-        seen = 0
+    async def line(self, pattern: str, *, seen: int = 0) -> re.Match[str]:
+        """Wait for a line that matches, those that have come included, but for ``seen``."""
         try:
             async with asyncio.timeout(_START_LIMIT):
                 while True:

@@ -1,14 +1,21 @@
-"""``curl`` as the client of ``examples/echo.py``: plain, over TLS, on a Unix socket."""
+"""``curl`` as the client of ``examples/echo.py``, and of servers that do more: plain, over TLS, on
+a Unix socket.
+"""
 
 from __future__ import annotations
 
 import json
+from collections.abc import Awaitable, Callable
+
+import aioh2
 
 from .cases import PeerCase, within
 from .programs import LARGE, EchoServer, Output, Program, require, run, sha256
 
 PLAIN = "--http2-prior-knowledge"
 GREETING = b"hello, this is aioh2\n"
+
+Handler = Callable[[aioh2.H2Stream], Awaitable[None]]
 
 
 class TestCurl(PeerCase):
@@ -31,12 +38,20 @@ class TestCurl(PeerCase):
         self.assertEqual(output.code, 0, output.stderr)
         return output
 
+    async def fetch_from(self, handler: Handler, *arguments: str) -> Output:
+        """Run curl against a server of the test's own."""
+        server = await aioh2.start_server(lambda p: p.serve(handler), "127.0.0.1", 0)
+        async with server:
+            port = server.sockets[0].getsockname()[1]
+            return await self.fetch(PLAIN, *arguments, f"http://127.0.0.1:{port}/")
+
     def check(self, output: Output, status: int = 200) -> None:
         told = json.loads(output.stderr)
         self.assertEqual((told["http_version"], told["http_code"]), ("2", status))
 
     @within(60)
     async def test_get(self) -> None:
+        """GET."""
         async with EchoServer() as server:
             output = await self.fetch(PLAIN, "--dump-header", "-", server.url())
             self.check(output)
@@ -47,6 +62,7 @@ class TestCurl(PeerCase):
 
     @within(60)
     async def test_head_and_other_methods(self) -> None:
+        """HEAD and DELETE."""
         async with EchoServer() as server:
             output = await self.fetch(PLAIN, "--head", server.url())
             self.check(output)
@@ -57,6 +73,7 @@ class TestCurl(PeerCase):
 
     @within(60)
     async def test_large_post(self) -> None:
+        """8 MiB upload."""
         upload = self.write("upload", LARGE)
         async with EchoServer() as server:
             output = await self.fetch(
@@ -68,6 +85,7 @@ class TestCurl(PeerCase):
 
     @within(60)
     async def test_large_put_to_a_slow_reader(self) -> None:
+        """8 MiB upload and download at a limited rate."""
         upload = self.write("upload", LARGE)
         async with EchoServer() as server:
             output = await self.fetch(
@@ -79,6 +97,7 @@ class TestCurl(PeerCase):
 
     @within(60)
     async def test_trailers(self) -> None:
+        """Trailers."""
         upload = self.write("upload", b"x" * 100_000)
         async with EchoServer() as server:
             for more, length in ((), len(GREETING)), (("--data-binary", f"@{upload}"), 100_000):
@@ -93,7 +112,69 @@ class TestCurl(PeerCase):
                 self.assertEqual(trailers.strip(), f"length: {length}".encode())
 
     @within(60)
+    async def test_early_hints(self) -> None:
+        """103, twice."""
+
+        async def handle(stream: aioh2.H2Stream) -> None:
+            for link in "</a.css>", "</b.js>":
+                await stream.start_response({":status": "103", "link": link})
+            await stream.start_response({":status": "200"}, end_stream=True)
+
+        output = await self.fetch_from(handle, "--dump-header", "-")
+        self.check(output)
+        self.assertEqual(
+            [line.strip() for line in output.text.splitlines() if line.strip()],
+            ["HTTP/2 103", "link: </a.css>", "HTTP/2 103", "link: </b.js>", "HTTP/2 200"],
+        )
+
+    @within(60)
+    async def test_expect_continue(self) -> None:
+        """Expect: 100-continue."""
+        expected = []
+
+        async def handle(stream: aioh2.H2Stream) -> None:
+            expected.append((("expect", "100-continue") in stream.request_headers, stream.unread))
+            await stream.start_response({":status": "100"})
+            body = await stream.read(-1)
+            await stream.start_response({":status": "200"})
+            await stream.send_data(body, end_stream=True)
+
+        upload = self.write("upload", LARGE)
+        output = await self.fetch_from(
+            *(handle, "--header", "Expect: 100-continue", "--expect100-timeout", "30"),
+            *("--data-binary", f"@{upload}"),
+            *("--dump-header", str(self.directory / "headers")),
+        )
+        self.check(output)
+        self.assertEqual(sha256(output.stdout), sha256(LARGE))
+        self.assertTrue(self.read("headers").startswith(b"HTTP/2 100"))
+        # the body had been held back
+        self.assertEqual(expected, [(True, 0)])
+
+    @within(60)
+    async def test_answer_before_the_end_of_the_upload(self) -> None:
+        """Answer before the end of the upload.
+
+        curl 7.88 drops the response when RST_STREAM(NO_ERROR) follows it during an upload, which
+        RFC 9113 section 8.1 forbids. A handler that reads the request to its end before it
+        returns sends no such reset.
+        """
+
+        async def handle(stream: aioh2.H2Stream) -> None:
+            await stream.start_response({":status": "413"})
+            await stream.send_data(b"too much\n", end_stream=True)
+            self.assertFalse(stream.has_peer_ended)
+            async for _ in stream:
+                pass
+
+        upload = self.write("upload", LARGE)
+        output = await self.fetch_from(handle, "--data-binary", f"@{upload}")
+        self.check(output, 413)
+        self.assertEqual(output.stdout, b"too much\n")
+
+    @within(60)
     async def test_tls(self) -> None:
+        """8 MiB upload over TLS."""
         files = self.issue_certificates()
         upload = self.write("upload", LARGE)
         async with EchoServer("--cert", files.cert, "--key", files.key) as server:
@@ -109,9 +190,12 @@ class TestCurl(PeerCase):
 
     @within(60)
     async def test_parallel(self) -> None:
+        """200 requests in parallel (-Z).
+
+        Over TLS: with prior knowledge curl 7.88 cannot do this, whatever the server.
+        """
         files = self.issue_certificates()
         async with EchoServer("--cert", files.cert, "--key", files.key) as server:
-            # curl 7.88 cannot do this with prior knowledge, whatever the server
             output = await self.fetch(
                 *("--cacert", files.authority, "--http2", "--parallel", "--parallel-max", "50"),
                 *("--output", str(self.directory / "#1"), server.url("/?[1-200]", "https")),
@@ -125,6 +209,7 @@ class TestCurl(PeerCase):
 
     @within(60)
     async def test_tls_without_alpn_h2(self) -> None:
+        """TLS without h2 in ALPN: refused."""
         files = self.issue_certificates()
         trust = ("--cacert", files.authority)
         async with EchoServer("--cert", files.cert, "--key", files.key) as server:
@@ -137,6 +222,7 @@ class TestCurl(PeerCase):
 
     @within(60)
     async def test_unix_socket(self) -> None:
+        """Unix socket."""
         path = str(self.directory / "socket")
         upload = self.write("upload", LARGE)
         async with EchoServer("--unix", path):
@@ -151,6 +237,7 @@ class TestCurl(PeerCase):
 
     @within(60)
     async def test_upload_in_flight_at_shutdown(self) -> None:
+        """Upload in flight at a shutdown."""
         async with EchoServer() as server:
             async with Program(
                 *(self.curl, "--no-buffer", "--noproxy", "*", PLAIN),

@@ -297,19 +297,20 @@ def problems_between(first: Snapshot, last: Snapshot, kept: int) -> Iterator[str
 def problems_of(side: str, protocol: aioh2.H2Protocol) -> Iterator[str]:
     """Say what a connection with no stream in flight holds of streams that have ended."""
     kept = protocol.config.concurrency
+    driver = protocol._driver
     held = {
-        "open streams": (len(protocol._streams), 0),
-        "ended streams": (len(protocol._ended), kept),
-        "streams that nobody has accepted": (len(protocol._inbound), 0),
-        "h2's streams": (len(protocol._conn.streams), kept),
-        "nodes of the scheduler": (len(protocol._sender._scheduler), 0),
-        "bodies to send": (len(protocol._sender._queues), 0),
-        "unread bytes of the connection window": (protocol._window.unread, 0),
+        "open streams": (len(driver.table.open), 0),
+        "ended streams": (len(driver.table.ended), kept),
+        "streams that nobody has accepted": (len(driver.table.inbound), 0),
+        "h2's streams": (len(driver.connection.streams), kept),
+        "nodes of the scheduler": (len(driver.sender._scheduler), 0),
+        "bodies to send": (len(driver.sender._queues), 0),
+        "unread bytes of the connection window": (driver._window.unread, 0),
     }
     for what, (number, allowed) in held.items():
         if number > allowed:
             yield f"{side}: {number} {what}, more than {allowed}"
-    credit = protocol._conn.inbound_flow_control_window + protocol._window.owed
+    credit = driver.connection.inbound_flow_control_window + driver._window.owed
     if credit != protocol.config.connection_window_size:
         yield f"{side}: {credit} bytes of connection window"
 

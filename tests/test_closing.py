@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Coroutine
 from typing import Any, TypeVar
+from unittest import mock
 
 from hyperframe.frame import (
     DataFrame,
@@ -20,6 +21,7 @@ from hyperframe.frame import (
 import aioh2
 from aioh2.testing import connected_pair
 
+from .test_ends import futures_in
 from .wire import POST, REQUEST, RESPONSE, Case, MemoryTransport, Peer, settle
 
 T = TypeVar("T")
@@ -988,10 +990,14 @@ class TestClose(Timed):
 class TestWaitClosing(Timed):
     """A handler can wait for the moment from which on no new stream starts."""
 
+    def shut_down(self, peer: Peer) -> None:
+        task = asyncio.ensure_future(peer.protocol.shutdown(10))
+        self.addCleanup(task.cancel)
+
     async def test_each_cause(self) -> None:
         causes: dict[str, Any] = {
             "GOAWAY comes": lambda peer: peer.goaway(0),
-            "it begins to shut down": lambda peer: peer.protocol.begin_shutdown(10),
+            "it begins to shut down": lambda peer: self.shut_down(peer),
             "it is closed": lambda peer: peer.protocol.close_connection(),
             "it is aborted": lambda peer: peer.protocol.abort(),
             "it is lost": lambda peer: peer.lose(),
@@ -1012,7 +1018,7 @@ class TestWaitClosing(Timed):
         peer.request(1)
         stream = await anext(peer.protocol)
         await stream.start_response(RESPONSE)
-        peer.protocol.begin_shutdown(10)
+        self.shut_down(peer)
         await self.soon(peer.protocol.wait_closing())
         await stream.send_data(b"last", end_stream=True)
         (data,) = await peer.frames(DataFrame)
@@ -1027,7 +1033,7 @@ class TestWaitClosing(Timed):
         peer.lose()
         await settle()
         self.assertTrue(second.done())
-        self.assertEqual(peer.protocol._closing_waiters, [])
+        self.assertEqual(futures_in(peer.protocol), [])
 
 
 class TestAbort(Timed):
@@ -1058,6 +1064,78 @@ class TestAbort(Timed):
         protocol.abort()
         await self.soon(protocol.wait_closed())
         await self.assert_closed(protocol.start_request(REQUEST), initiator="local")
+
+
+class TestReasons(Timed):
+    """What ends a connection at once is in ``close_reason``, and in what its callers get."""
+
+    def assert_reason(self, peer: Peer, kind: type[aioh2.AIOH2Exception], text: str) -> None:
+        reason = peer.protocol.close_reason
+        self.assertIs(type(reason), kind)
+        self.assertIn(text, str(reason))
+
+    async def test_limit(self) -> None:
+        peer = await Peer.of_server(frame_timeout=5)
+        peer.send_bytes(bytes(5))
+        await self.after(6)
+        (goaway,) = await peer.frames(GoAwayFrame)
+        self.assertEqual(goaway.error_code, aioh2.ErrorCodes.ENHANCE_YOUR_CALM)
+        self.assert_reason(peer, aioh2.ConnectionClosed, "a frame was not complete after 5 s")
+
+    async def test_broken_rule(self) -> None:
+        peer = await Peer.of_server()
+        peer.window(0, 0)
+        (goaway,) = await peer.frames(GoAwayFrame)
+        self.assertEqual(goaway.error_code, aioh2.ErrorCodes.PROTOCOL_ERROR)
+        self.assert_reason(peer, aioh2.ConnectionClosed, "PROTOCOL_ERROR")
+
+    async def test_no_preface(self) -> None:
+        peer = Peer(aioh2.H2Protocol(False))
+        peer.protocol.connection_made(peer.transport)
+        peer.send_bytes(b"GET / HTTP/1.1\r\nHost: a.test\r\n\r\n")
+        self.assertTrue(peer.transport.closed)
+        self.assert_reason(peer, aioh2.HandshakeError, "preface")
+
+    async def test_no_greeting(self) -> None:
+        """Nothing is waited for: not the peer's side, nor a goodbye."""
+        protocol = aioh2.H2Protocol(True, open_timeout=3)
+        peer = Peer(protocol)
+        peer.transport.hang_on_close = True
+        protocol.connection_made(peer.transport)
+        waiting = await self.waiting(protocol.start_request(REQUEST))
+        await self.after(3)
+        self.assertTrue(peer.transport.aborted)
+        self.assert_reason(peer, aioh2.HandshakeError, "the peer sent nothing for 3 s")
+        self.assertIs(type(waiting.exception()), aioh2.HandshakeError)
+        with self.assertRaises(aioh2.HandshakeError):
+            await self.soon(protocol.start_request(REQUEST))
+
+    async def test_lost_before_the_greeting(self) -> None:
+        for error, text in ((None, "before its SETTINGS"), (OSError("reset"), "SETTINGS: reset")):
+            peer = Peer(aioh2.H2Protocol(True))
+            peer.protocol.connection_made(peer.transport)
+            peer.lose(error)
+            await settle()
+            self.assert_reason(peer, aioh2.HandshakeError, text)
+            self.assertIs(peer.protocol.close_reason.__cause__, error)
+
+    async def test_no_connection_yet(self) -> None:
+        error = await self.assert_closed(
+            aioh2.H2Protocol(True).start_request(REQUEST), retryable=True
+        )
+        self.assertIn("no connection yet", str(error))
+
+    async def test_error_waits_for_the_peers_end(self) -> None:
+        peer = await Peer.of_server()
+        with (
+            mock.patch.object(peer.transport, "can_write_eof", lambda: True),
+            mock.patch.object(peer.transport, "write_eof") as ended,
+        ):
+            peer.protocol.close_connection(aioh2.ErrorCodes.INTERNAL_ERROR)
+        ended.assert_called_once()
+        self.assertFalse(peer.transport.closed)
+        await self.after(1)
+        self.assertTrue(peer.transport.closed)
 
 
 class TestHangingClose(Timed):

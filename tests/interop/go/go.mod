@@ -1,0 +1,3 @@
+module tests/interop/go
+
+go 1.24
