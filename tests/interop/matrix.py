@@ -26,9 +26,28 @@ def read(path: str) -> Cases:
     return cases
 
 
+def summary(cases: Cases) -> list[str]:
+    """Return a table of the peers: how many cases have passed, of how many."""
+    lines = [
+        ".. list-table::",
+        "   :header-rows: 1",
+        "",
+        "   * - Peer",
+        "     - Version",
+        *(f"     - {title}" for title in _SIDES.values()),
+    ]
+    for peer in sorted({case["peer"] for case in cases}, key=str.lower):
+        of_peer = [case for case in cases if case["peer"] == peer]
+        lines += [f"   * - {peer}", f"     - {of_peer[0]['version']}"]
+        for side in _SIDES:
+            results = [case["result"] == "passed" for case in of_peer if case["side"] == side]
+            lines.append(f"     - {sum(results)} of {len(results)}" if results else "     -")
+    return [*lines, ""]
+
+
 def page(cases: Cases) -> str:
-    """Return the matrix in reStructuredText: a table for each peer and side."""
-    lines = []
+    """Return the matrix in reStructuredText: a summary, and a table for each peer and side."""
+    lines = summary(cases)
     ordered = sorted(cases, key=lambda c: (c["peer"].lower(), c["side"], c["case"]))
     for peer, of_peer in groupby(ordered, key=lambda case: case["peer"]):
         lines += [peer, "-" * len(peer), ""]

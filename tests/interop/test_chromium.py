@@ -49,6 +49,7 @@ class ChromiumCase(PeerCase):
 class TestChromium(ChromiumCase):
     @within(60)
     async def test_get(self) -> None:
+        """GET over TLS."""
         async with self.page_of(EchoServer(*self.tls())) as page:
             self.assertIn("hello, this is aioh2", await page.inner_text("body"))
             entry = "performance.getEntriesByType('navigation')[0].nextHopProtocol"

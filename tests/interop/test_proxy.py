@@ -12,7 +12,7 @@ import aioh2
 from . import browser
 from .cases import Certificates, PeerCase, within
 from .programs import LARGE, Example, require, run, sha256
-from .test_node import NodeServer
+from .test_node_server import NodeServer
 
 GREETING = b"hello, this is node\n"
 
