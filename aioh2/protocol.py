@@ -11,7 +11,7 @@ import operator
 import re
 from collections.abc import Callable, Coroutine, Generator, Iterable, Mapping
 from types import MappingProxyType, TracebackType
-from typing import Any, Self, TypeAlias, cast
+from typing import Any, Self, TypeAlias, TypeVar, cast
 
 from h2.errors import ErrorCodes
 from h2.settings import SettingCodes, Settings
@@ -27,9 +27,10 @@ from .stream import BytesLike, H2Stream
 
 __all__ = ["Drained", "H2Protocol", "Stats"]
 
+ProtocolT = TypeVar("ProtocolT", bound="H2Protocol")
 #: What ``set_handler`` takes.
 ConnectedCallback: TypeAlias = Callable[
-    ["H2Protocol"], Coroutine[Any, Any, Any] | asyncio.Future[Any] | None
+    [ProtocolT], Coroutine[Any, Any, Any] | asyncio.Future[Any] | None
 ]
 # Characters that the Alt-Svc field may have (RFC 7838 section 3).
 _is_field_value = re.compile(rb"[\t -~]+").fullmatch
@@ -241,7 +242,7 @@ class H2Protocol(Driver):
 
     # --- the connection --------------------------------------------------------------------
 
-    def set_handler(self, handler: ConnectedCallback) -> None:
+    def set_handler(self, handler: ConnectedCallback[Self]) -> None:
         """Set what serves the connection: ``handler(protocol)``, called when it is ready.
 
         It may return a coroutine, a Task or Future, or None. That is cancelled when the
