@@ -80,7 +80,7 @@ class SendException(AIOH2Exception):
         self.data = data
         self.retryable: bool = cause.retryable if cause is not None else False
         if cause is not None:
-            self.__cause__ = cause
+            self.__cause__: BaseException | None = cause
 
 
 class HandshakeError(AIOH2Exception, ConnectionError):

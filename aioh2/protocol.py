@@ -285,7 +285,7 @@ class H2Protocol(Driver):
         """
         return await self._alive().wait_functional(self._functional_timeout)
 
-    def update_settings(self, settings: Mapping[int, int]) -> None:
+    def update_settings(self, settings: Mapping[int, int] | Mapping[SettingCodes, int]) -> None:
         """Send SETTINGS (RFC 9113 section 6.5); they hold once the peer acknowledges them.
 
         Raises ``ValueError`` for a value that the RFC does not allow.
@@ -296,12 +296,13 @@ class H2Protocol(Driver):
                 raise ValueError(f"setting {code} cannot be {value}")
         if not self.client_side and settings.get(SettingCodes.ENABLE_PUSH):
             raise ValueError("a server cannot set ENABLE_PUSH (RFC 9113 section 6.5.2)")
+        settings = dict(settings.items())
         if SettingCodes.INITIAL_WINDOW_SIZE in settings:
             # with what streams have grown by, it must not exceed what a window may be
             size = int(settings[SettingCodes.INITIAL_WINDOW_SIZE])
             dataclasses.replace(self.config, initial_window_size=size)
         # raises for values out of range, before anything changes
-        Settings(client=self.client_side, initial_values=cast(Any, dict(settings)))
+        Settings(client=self.client_side, initial_values=cast(Any, settings))
         self._conn.update_settings(dict(settings))
         self._watchdog.settings_sent()
         self._flush_soon()
