@@ -302,7 +302,7 @@ class H2Protocol(Driver):
             size = int(settings[SettingCodes.INITIAL_WINDOW_SIZE])
             dataclasses.replace(self.config, initial_window_size=size)
         # raises for values out of range, before anything changes
-        Settings(client=self.client_side, initial_values=cast(Any, settings))
+        Settings(client=self.client_side, initial_values=cast(Any, dict(settings)))
         self._conn.update_settings(dict(settings))
         self._watchdog.settings_sent()
         self._flush_soon()
