@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import inspect
 import json
+import os
 import subprocess
 import sys
 from typing import TypedDict
@@ -39,9 +40,12 @@ def is_public(symbol: str) -> bool:
 
 def main() -> int:
     """Ask pyright, and print what it does not know."""
+    # with --verifytypes, pyright takes the packages of the first Python in PATH, whatever it is told
+    path = os.pathsep.join([os.path.dirname(sys.executable), os.environ.get("PATH", os.defpath)])
     pyright = subprocess.run(
         [sys.executable, "-m", "pyright", "--verifytypes", "aioh2", "--ignoreexternal"]
-        + ["--pythonpath", sys.executable, "--outputjson"],
+        + ["--outputjson"],
+        env={**os.environ, "PATH": path},
         stdout=subprocess.PIPE,
         check=False,
     )
