@@ -40,11 +40,11 @@ def is_public(symbol: str) -> bool:
 
 def main() -> int:
     """Ask pyright, and print what it does not know."""
-    # with --verifytypes, pyright takes the packages of the first Python in PATH, whatever it is told
+    # for --verifytypes, pyright looks at the packages of the first Python in PATH only
     path = os.pathsep.join([os.path.dirname(sys.executable), os.environ.get("PATH", os.defpath)])
+    options = ["--verifytypes", "aioh2", "--ignoreexternal", "--outputjson"]
     pyright = subprocess.run(
-        [sys.executable, "-m", "pyright", "--verifytypes", "aioh2", "--ignoreexternal"]
-        + ["--outputjson"],
+        [sys.executable, "-m", "pyright", *options],
         env={**os.environ, "PATH": path},
         stdout=subprocess.PIPE,
         check=False,
