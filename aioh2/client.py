@@ -10,27 +10,28 @@ from typing import Any, Generic, TypeVar, cast, overload
 
 from .config import Config
 from .exceptions import HandshakeError
-from .protocol import H2Protocol
+from .protocol import H2Protocol, ProtocolT
 
 __all__ = ["open_connection", "open_unix_connection"]
 
-ProtocolT = TypeVar("ProtocolT", bound=H2Protocol)
+# What hands out a protocol of a subclass hands out an H2Protocol.
+ProtocolT_co = TypeVar("ProtocolT_co", bound=H2Protocol, covariant=True)
 
 _DEFAULT_PORT = {"http": 80, "https": 443}
 
 
-class Connecting(Generic[ProtocolT]):
+class Connecting(Generic[ProtocolT_co]):
     """What ``open_connection`` returns: await it, or ``async with`` it."""
 
-    def __init__(self, connect: Callable[[], Awaitable[ProtocolT]]) -> None:
+    def __init__(self, connect: Callable[[], Awaitable[ProtocolT_co]]) -> None:
         self._connect = connect
         # The protocol, while inside ``async with``.
-        self._protocol: ProtocolT | None = None
+        self._protocol: ProtocolT_co | None = None
 
-    def __await__(self) -> Generator[Any, None, ProtocolT]:
+    def __await__(self) -> Generator[Any, None, ProtocolT_co]:
         return self._connect().__await__()
 
-    async def __aenter__(self) -> ProtocolT:
+    async def __aenter__(self) -> ProtocolT_co:
         self._protocol = await self._connect()
         return self._protocol
 
@@ -59,6 +60,7 @@ def open_connection(
     host: str | None = None,
     port: int | None = None,
     *,
+    cls: type[H2Protocol] = ...,
     config: Config | None = None,
     ssl: bool | tls.SSLContext | None = None,
     **options: Any,
@@ -67,11 +69,11 @@ def open_connection(
     host: str | None = None,
     port: int | None = None,
     *,
-    cls: type[Any] = H2Protocol,
+    cls: type[H2Protocol] = H2Protocol,
     config: Config | None = None,
     ssl: bool | tls.SSLContext | None = None,
     **options: Any,
-) -> Connecting[Any]:
+) -> Connecting[H2Protocol]:
     """Connect to a server over TCP; ``await`` it, or ``async with`` it.
 
     ``cls``: the class of the protocol. ``ssl``: True for a default context, or a context, on
@@ -86,7 +88,7 @@ def open_connection(
     config = Config.of(config, own)
     context = _context(ssl)
 
-    async def connect() -> ProtocolT:
+    async def connect() -> H2Protocol:
         protocol = cls(client_side=True, config=config)
         if host is not None:
             name = f"[{host}]" if ":" in host else host
@@ -118,6 +120,7 @@ def open_unix_connection(
 def open_unix_connection(
     path: str | None = None,
     *,
+    cls: type[H2Protocol] = ...,
     config: Config | None = None,
     ssl: bool | tls.SSLContext | None = None,
     **options: Any,
@@ -125,11 +128,11 @@ def open_unix_connection(
 def open_unix_connection(
     path: str | None = None,
     *,
-    cls: type[Any] = H2Protocol,
+    cls: type[H2Protocol] = H2Protocol,
     config: Config | None = None,
     ssl: bool | tls.SSLContext | None = None,
     **options: Any,
-) -> Connecting[Any]:
+) -> Connecting[H2Protocol]:
     """Connect to a server on a Unix socket: as :func:`open_connection`.
 
     ``options`` are also those of ``loop.create_unix_connection``. ``:authority`` is
@@ -139,7 +142,7 @@ def open_unix_connection(
     config = Config.of(config, own)
     context = _context(ssl)
 
-    async def connect() -> ProtocolT:
+    async def connect() -> H2Protocol:
         protocol = cls(client_side=True, config=config)
         protocol.authority = "localhost"
         if context is not None:

@@ -78,9 +78,9 @@ class SendException(AIOH2Exception):
         why = f": {cause}" if cause is not None else ""
         super().__init__(f"{len(data)} bytes were not sent{why}")
         self.data = data
-        self.retryable = cause.retryable if cause is not None else False
+        self.retryable: bool = cause.retryable if cause is not None else False
         if cause is not None:
-            self.__cause__ = cause
+            self.__cause__: BaseException | None = cause
 
 
 class HandshakeError(AIOH2Exception, ConnectionError):

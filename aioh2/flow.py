@@ -22,15 +22,15 @@ class ReceiveWindow:
 
     def __init__(self, size: int) -> None:
         #: What the peer may have in flight when nothing is unread, in bytes.
-        self.size = size
+        self.size: int = size
         # Arrived, and still held for a reader.
         self._unread = 0
         # Consumed, and not yet given back.
         self._owed = 0
         #: What of the size was given beyond what SETTINGS say, in bytes; Growth counts it.
-        self.grown = 0
+        self.grown: int = 0
         #: Whether a reader has waited for the peer since the latest credit; Growth asks and clears.
-        self.starved = False
+        self.starved: bool = False
         #: When that credit was given; None: not yet, or windows do not grow.
         self.credited_at: float | None = None
 

@@ -17,9 +17,14 @@ __all__ = ["HeaderInput", "HeaderList"]
 
 Text: TypeAlias = str | bytes
 #: What a caller may pass: a mapping or an iterable of pairs, ``str`` or ``bytes``.
-HeaderInput: TypeAlias = Mapping[str, Text] | Mapping[bytes, Text] | Iterable[tuple[Text, Text]]
-#: What a caller gets: pairs of ``str``, or of ``bytes`` with ``header_encoding=None``.
-HeaderList: TypeAlias = list[tuple[str, str]] | list[tuple[bytes, bytes]]
+HeaderInput: TypeAlias = (
+    Mapping[str, Text] | Mapping[bytes, Text] | Mapping[Text, Text] | Iterable[tuple[Text, Text]]
+)
+#: What a caller gets: pairs of ``str``. With ``header_encoding=None`` they are ``bytes``, and who
+#: asks for that casts: ``cast(list[tuple[bytes, bytes]], await stream.recv_response())``. A union
+#: would have everybody narrow it before the first ``dict(headers)[":path"]``, for the sake of an
+#: option that few set; and pairs of ``Any`` would check nothing for anybody.
+HeaderList: TypeAlias = list[tuple[str, str]]
 #: What goes to and comes from the codec.
 Fields: TypeAlias = Sequence[tuple[bytes, bytes]]
 
@@ -170,7 +175,8 @@ def with_field(headers: HeaderInput, name: str, value: str) -> HeaderInput:
 def decode(fields: Fields, encoding: str | None) -> HeaderList:
     """Return ``fields`` as an application gets them; bytes where ``encoding`` is None."""
     if encoding is None:
-        return [(name, value) for name, value in fields]
+        # see HeaderList
+        return cast(HeaderList, [(name, value) for name, value in fields])
     known = _texts.setdefault(encoding, {})
     # pairs are never empty: None is what is not known yet
     return [known.get(field) or _decode_field(field, encoding) for field in fields]

@@ -11,7 +11,7 @@ import operator
 import re
 from collections.abc import Callable, Coroutine, Generator, Iterable, Mapping
 from types import MappingProxyType, TracebackType
-from typing import Any, Self, TypeAlias, cast
+from typing import Any, Self, TypeAlias, TypeVar, cast
 
 import h2.events as events
 from h2.errors import ErrorCodes
@@ -30,9 +30,10 @@ from .stream import BytesLike, H2Stream
 
 __all__ = ["Drained", "H2Protocol", "Stats"]
 
+ProtocolT = TypeVar("ProtocolT", bound="H2Protocol")
 #: What ``set_handler`` takes.
 ConnectedCallback: TypeAlias = Callable[
-    ["H2Protocol"], Coroutine[Any, Any, Any] | asyncio.Future[Any] | None
+    [ProtocolT], Coroutine[Any, Any, Any] | asyncio.Future[Any] | None
 ]
 # Characters that the Alt-Svc field may have (RFC 7838 section 3).
 _is_field_value = re.compile(rb"[\t -~]+").fullmatch
@@ -296,7 +297,7 @@ class H2Protocol(asyncio.Protocol):
 
     # --- the connection --------------------------------------------------------------------
 
-    def set_handler(self, handler: ConnectedCallback) -> None:
+    def set_handler(self, handler: ConnectedCallback[Self]) -> None:
         """Set what serves the connection: ``handler(protocol)``, called when it is ready.
 
         It may return a coroutine, a Task or Future, or None. That is cancelled when the
@@ -335,7 +336,7 @@ class H2Protocol(asyncio.Protocol):
         """
         return await self._alive().wait_functional(self._functional_timeout)
 
-    def update_settings(self, settings: Mapping[int, int]) -> None:
+    def update_settings(self, settings: Mapping[int, int] | Mapping[SettingCodes, int]) -> None:
         """Send SETTINGS (RFC 9113 section 6.5); they hold once the peer acknowledges them.
 
         Raises ``ValueError`` for a value that the RFC does not allow.
@@ -346,6 +347,7 @@ class H2Protocol(asyncio.Protocol):
                 raise ValueError(f"setting {code} cannot be {value}")
         if not self.client_side and settings.get(SettingCodes.ENABLE_PUSH):
             raise ValueError("a server cannot set ENABLE_PUSH (RFC 9113 section 6.5.2)")
+        settings = dict(settings.items())
         if SettingCodes.INITIAL_WINDOW_SIZE in settings:
             # with what streams have grown by, it must not exceed what a window may be
             size = int(settings[SettingCodes.INITIAL_WINDOW_SIZE])

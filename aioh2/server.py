@@ -4,27 +4,38 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import socket
 import ssl as tls
 from collections.abc import Sequence
 from types import TracebackType
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Generic, Self, cast, overload
 
 from .config import Config
-from .protocol import ConnectedCallback, Drained, H2Protocol, check_grace
+from .protocol import ConnectedCallback, Drained, H2Protocol, ProtocolT, check_grace
+
+if TYPE_CHECKING:
+    # the module typing has defaults from Python 3.13 on; with one, ``Server`` by itself is a type
+    from typing_extensions import TypeVar
+
+    ProtocolT_co = TypeVar("ProtocolT_co", bound=H2Protocol, default=H2Protocol, covariant=True)
+else:
+    from typing import TypeVar
+
+    ProtocolT_co = TypeVar("ProtocolT_co", bound=H2Protocol, covariant=True)
 
 __all__ = ["Server", "start_server", "start_unix_server"]
 
 _PORT_ATTEMPTS = 20
 
 
-class Server:
+class Server(Generic[ProtocolT_co]):
     """A listening server: what ``asyncio.Server`` has, its connections, and their shutdown.
 
     ``async with server`` shuts it down gracefully on leaving, or closes it at once when an
     exception leaves with it.
     """
 
-    def __init__(self, server: asyncio.Server, factory: _Factory) -> None:
+    def __init__(self, server: asyncio.Server, factory: _Factory[ProtocolT_co]) -> None:
         # What listens.
         self._server = server
         # What makes the connections.
@@ -38,12 +49,12 @@ class Server:
         return f"<{type(self).__name__} sockets={self.sockets!r} connections={len(self._live)}>"
 
     @property
-    def sockets(self) -> tuple[Any, ...]:
+    def sockets(self) -> tuple[socket.socket, ...]:
         """The listening sockets; empty once closed."""
         return tuple(self._server.sockets)
 
     @property
-    def connections(self) -> frozenset[H2Protocol]:
+    def connections(self) -> frozenset[ProtocolT_co]:
         """The connections that are alive now."""
         return frozenset(self._live)
 
@@ -112,36 +123,60 @@ class Server:
         await asyncio.gather(*(protocol.wait_closed() for protocol in live))
 
 
-class _Factory:
+class _Factory(Generic[ProtocolT]):
     """Makes the protocol of each connection that is accepted."""
 
-    def __init__(self, callback: ConnectedCallback, cls: type[H2Protocol], config: Config) -> None:
+    def __init__(
+        self, callback: ConnectedCallback[ProtocolT], cls: type[ProtocolT], config: Config
+    ) -> None:
         if not callable(callback):
             raise TypeError(f"client_connected_cb must be callable, not {callback!r}")
         self._callback = callback
         self._cls = cls
         self._config = config
-        self.live: set[H2Protocol] = set()
+        self.live: set[ProtocolT] = set()
         # False from a shutdown on: who was accepted before, and comes later, is turned away.
         self.is_open = True
 
-    def __call__(self) -> H2Protocol:
+    def __call__(self) -> ProtocolT:
         protocol = self._cls(client_side=False, config=self._config)
         protocol._driver.register(self.live, lambda: self.is_open)
         protocol.set_handler(self._callback)
         return protocol
 
 
+@overload
 async def start_server(
-    client_connected_cb: ConnectedCallback,
+    client_connected_cb: ConnectedCallback[ProtocolT],
     host: str | Sequence[str] | None = None,
     port: int | None = None,
     *,
-    cls: type[H2Protocol] = H2Protocol,
+    cls: type[ProtocolT],
     config: Config | None = None,
     ssl: tls.SSLContext | None = None,
     **options: Any,
-) -> Server:
+) -> Server[ProtocolT]: ...
+@overload
+async def start_server(
+    client_connected_cb: ConnectedCallback[H2Protocol],
+    host: str | Sequence[str] | None = None,
+    port: int | None = None,
+    *,
+    cls: type[H2Protocol] = ...,
+    config: Config | None = None,
+    ssl: tls.SSLContext | None = None,
+    **options: Any,
+) -> Server[H2Protocol]: ...
+async def start_server(
+    client_connected_cb: ConnectedCallback[Any],
+    host: str | Sequence[str] | None = None,
+    port: int | None = None,
+    *,
+    cls: type[Any] = H2Protocol,
+    config: Config | None = None,
+    ssl: tls.SSLContext | None = None,
+    **options: Any,
+) -> Server[Any]:
     """Listen on TCP; call ``client_connected_cb(protocol)`` for each connection when it is ready.
 
     What the callback may return is said at :meth:`H2Protocol.set_handler`. ``port`` 0 gives all
@@ -154,21 +189,41 @@ async def start_server(
     _prepare_tls(ssl, config, others)
     loop = asyncio.get_running_loop()
     if port or "sock" in others:
-        server = await loop.create_server(factory, host, port, ssl=ssl, **others)
+        server = await loop.create_server(factory, host, cast(Any, port), ssl=ssl, **others)
     else:
         server = await _listen_on_one_port(factory, host, ssl, others)
     return Server(server, factory)
 
 
+@overload
 async def start_unix_server(
-    client_connected_cb: ConnectedCallback,
+    client_connected_cb: ConnectedCallback[ProtocolT],
     path: str | None = None,
     *,
-    cls: type[H2Protocol] = H2Protocol,
+    cls: type[ProtocolT],
     config: Config | None = None,
     ssl: tls.SSLContext | None = None,
     **options: Any,
-) -> Server:
+) -> Server[ProtocolT]: ...
+@overload
+async def start_unix_server(
+    client_connected_cb: ConnectedCallback[H2Protocol],
+    path: str | None = None,
+    *,
+    cls: type[H2Protocol] = ...,
+    config: Config | None = None,
+    ssl: tls.SSLContext | None = None,
+    **options: Any,
+) -> Server[H2Protocol]: ...
+async def start_unix_server(
+    client_connected_cb: ConnectedCallback[Any],
+    path: str | None = None,
+    *,
+    cls: type[Any] = H2Protocol,
+    config: Config | None = None,
+    ssl: tls.SSLContext | None = None,
+    **options: Any,
+) -> Server[Any]:
     """Listen on a Unix socket: as :func:`start_server`, with ``loop.create_unix_server``."""
     own, others = Config.split(options)
     config = Config.of(config, own)
@@ -190,7 +245,7 @@ def _prepare_tls(ssl: Any, config: Config, options: dict[str, Any]) -> None:
 
 
 async def _listen_on_one_port(
-    factory: _Factory,
+    factory: _Factory[Any],
     host: str | Sequence[str] | None,
     ssl: tls.SSLContext | None,
     options: dict[str, Any],

@@ -12,7 +12,7 @@ import sys
 from collections import deque
 from enum import Enum
 from types import TracebackType
-from typing import Any, Final, Literal, Protocol, Self, TypeAlias
+from typing import TYPE_CHECKING, Any, Final, Literal, Protocol, Self, TypeAlias
 
 from h2.errors import ErrorCodes
 
@@ -28,12 +28,16 @@ from .flow import ReceiveWindow
 from .headers import Fields, HeaderInput, HeaderList, Kind, prepare
 from .scheduler import Priority
 
+if TYPE_CHECKING:
+    # collections.abc has it from Python 3.12 on
+    from typing_extensions import Buffer
+
 __all__ = ["BlockedOn", "H2Stream"]
 
 #: Why a call on a stream waits.
 BlockedOn: TypeAlias = Literal["stream window", "connection window", "transport", "peer"]
-#: What ``send_data`` takes.
-BytesLike: TypeAlias = bytes | bytearray | memoryview
+#: What ``send_data`` takes: ``bytes``, ``bytearray``, ``memoryview``, ``mmap``, ``array``...
+BytesLike: TypeAlias = "Buffer"
 
 
 class _Wait(Enum):
@@ -160,7 +164,7 @@ class H2Stream:
         remote_ended: bool = False,
     ) -> None:
         #: The stream's id.
-        self.id = stream_id
+        self.id: int = stream_id
         #: The headers of the request that this stream carries, pseudo-headers included.
         self.request_headers = request_headers
         # The connection, as far as a stream needs it.

@@ -321,8 +321,9 @@ async def run_method(call: ServerCall, request: dict[str, str]) -> None:
     if (method := METHODS.get(request[":path"])) is None:
         raise RpcError(Status.UNIMPLEMENTED, f"there is no method {request[':path']}")
     call.metadata = decode_metadata(call.stream.request_headers)
+    deadline = asyncio.timeout(parse_timeout(request.get("grpc-timeout")))
     try:
-        async with asyncio.timeout(parse_timeout(request.get("grpc-timeout"))) as deadline:
+        async with deadline:
             await method(call)
     except TimeoutError:
         if not deadline.expired():
@@ -446,8 +447,9 @@ class Channel:
         ]
         if limit < math.inf:
             headers.append(("grpc-timeout", format_timeout(limit)))
+        deadline = asyncio.timeout(None if limit == math.inf else limit)
         try:
-            async with asyncio.timeout(None if limit == math.inf else limit) as deadline:
+            async with deadline:
                 connection = await self._connect()
                 with as_rpc_error():
                     stream = await connection.open_stream(headers)
