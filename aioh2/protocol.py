@@ -107,9 +107,9 @@ class H2Protocol(asyncio.Protocol):
         if not isinstance(client_side, bool):
             raise TypeError(f"client_side must be True or False, not {client_side!r}")
         #: Whether this is the client's end.
-        self.client_side = client_side
+        self.client_side: bool = client_side
         #: The options of this connection.
-        self.config = Config.of(config, options)
+        self.config: Config = Config.of(config, options)
         # Everything else, where no name can meet one of a subclass.
         self._driver = Driver(self, self.config, client_side=client_side)
         # Seconds without a received byte after which ``wait_functional`` sends a PING.

@@ -166,7 +166,7 @@ class H2Stream:
         #: The stream's id.
         self.id: int = stream_id
         #: The headers of the request that this stream carries, pseudo-headers included.
-        self.request_headers = request_headers
+        self.request_headers: HeaderList = request_headers
         # The connection, as far as a stream needs it.
         self._owner = owner
         # How headers that are str are encoded.

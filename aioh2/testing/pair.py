@@ -52,7 +52,7 @@ class Pair(Generic[ProtocolT]):
 
 @overload
 def connected_pair(
-    client_connected_cb: ConnectedCallback | None = None,
+    client_connected_cb: ConnectedCallback[ProtocolT] | None = None,
     *,
     cls: type[ProtocolT],
     client: Options | None = None,
@@ -62,7 +62,7 @@ def connected_pair(
 ) -> Pair[ProtocolT]: ...
 @overload
 def connected_pair(
-    client_connected_cb: ConnectedCallback | None = None,
+    client_connected_cb: ConnectedCallback[H2Protocol] | None = None,
     *,
     client: Options | None = None,
     server: Options | None = None,
@@ -70,9 +70,9 @@ def connected_pair(
     bandwidth: float | None = None,
 ) -> Pair[H2Protocol]: ...
 def connected_pair(
-    client_connected_cb: ConnectedCallback | None = None,
+    client_connected_cb: ConnectedCallback[Any] | None = None,
     *,
-    cls: type[H2Protocol] = H2Protocol,
+    cls: type[Any] = H2Protocol,
     client: Options | None = None,
     server: Options | None = None,
     latency: float = 0,
