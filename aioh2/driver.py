@@ -190,6 +190,9 @@ class Driver(asyncio.Protocol):
         self._open_timer: asyncio.TimerHandle | None = None
         self._grace_timer: asyncio.TimerHandle | None = None
         self._abort_timer: asyncio.TimerHandle | None = None
+        # When the last two fire: not every loop's handle can say that of a time that has come.
+        self._grace_end = 0.0
+        self._abort_time = 0.0
         # The same before it, while input is dropped, and how many more bytes may be.
         self._linger_timer: asyncio.TimerHandle | None = None
         self._lingering = 0
@@ -1140,10 +1143,11 @@ class Driver(asyncio.Protocol):
         assert loop is not None
         if self._close_deadline is None:
             self._close_deadline = now + max(grace, self.config.close_timeout)
-        if self._grace_timer is None or self._grace_timer.when() > now + grace:
+        if self._grace_timer is None or self._grace_end > now + grace:
             if self._grace_timer is not None:
                 self._grace_timer.cancel()
-            self._grace_timer = loop.call_at(now + grace, self._grace_over)
+            self._grace_end = now + grace
+            self._grace_timer = loop.call_at(self._grace_end, self._grace_over)
         if not self._draining and self._shutdown_ping is None:
             self._announce_end()
 
@@ -1207,11 +1211,11 @@ class Driver(asyncio.Protocol):
         if self._abort_timer is None:
             assert self._transport is not None
             assert self._loop is not None
-            deadline = self._now() + self.config.close_timeout
+            self._abort_time = self._now() + self.config.close_timeout
             if self._close_deadline is not None:
-                deadline = min(deadline, self._close_deadline)
-            self._abort_timer = self._loop.call_at(deadline, self._transport.abort)
-        return self._abort_timer.when()
+                self._abort_time = min(self._abort_time, self._close_deadline)
+            self._abort_timer = self._loop.call_at(self._abort_time, self._transport.abort)
+        return self._abort_time
 
     def _stop_lingering(self) -> None:
         self._lingering = 0

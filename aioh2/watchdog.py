@@ -60,6 +60,8 @@ class Watchdog:
         # The clock, from start() on.
         self._loop: asyncio.AbstractEventLoop | None = None
         self._timer: asyncio.TimerHandle | None = None
+        # When the timer fires: not every loop's handle can say that of a time that has come.
+        self._fires = 0.0
         self._age_timer: asyncio.TimerHandle | None = None
         # SETTINGS that were sent, and those that were acknowledged.
         self._settings_sent = 0
@@ -173,7 +175,7 @@ class Watchdog:
         now = self._loop.time()
         self._timeouts.begin(kind, now, stream_id)
         # a wait that has begun before is not over later than this one
-        if self._timer is None or now + limit < self._timer.when():
+        if self._timer is None or now + limit < self._fires:
             self._arm()
 
     def _arm(self) -> None:
@@ -182,6 +184,7 @@ class Watchdog:
             self._timer = None
         deadline = self._timeouts.deadline
         if deadline is not None and self._loop is not None:
+            self._fires = deadline
             self._timer = self._loop.call_at(deadline, self._fire)
 
     def _fire(self) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Coroutine
 from typing import Any, TypeVar
+from unittest import mock
 
 from hyperframe.frame import (
     DataFrame,
@@ -1268,3 +1269,50 @@ class TestContextManager(Timed):
             server.close_connection()
             await settle()
         self.assertTrue(client.is_closing)
+
+
+class TestHandles(Timed):
+    """Loops other than asyncio's: uvloop returns what has no ``when`` for a time that has come."""
+
+    async def asyncSetUp(self) -> None:
+        await super().asyncSetUp()
+        loop = asyncio.get_running_loop()
+        call_at = loop.call_at
+
+        def without_when(when: float, callback: Any, *args: Any, **context: Any) -> Any:
+            # it counts in milliseconds
+            if when - loop.time() > 0.0005:
+                return call_at(when, callback, *args, **context)
+            return loop.call_soon(callback, *args, **context)
+
+        self.enterContext(mock.patch.object(loop, "call_at", without_when))
+
+    async def test_grace_time(self) -> None:
+        peer = await Peer.of_server()
+        peer.request(1)
+        first = await self.waiting(peer.protocol.shutdown(5))
+        # in one tick: the second looks at the timer of the first
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(peer.protocol.shutdown(0))
+            tasks.create_task(peer.protocol.shutdown(0))
+        self.assertEqual(await first, (0, 1))
+
+    async def test_close_timeout(self) -> None:
+        peer = await Peer.of_server(close_timeout=0)
+        peer.transport.hang_on_close = True
+        peer.protocol.close_connection(aioh2.ErrorCodes.INTERNAL_ERROR)
+        await self.soon(peer.protocol.wait_closed())
+        self.assertTrue(peer.transport.aborted)
+
+    async def test_no_http2(self) -> None:
+        tls = mock.Mock(**{"selected_alpn_protocol.return_value": None})
+        protocol = aioh2.H2Protocol(client_side=True)
+        protocol.connection_made(MemoryTransport(protocol, ssl_object=tls))
+        with self.assertRaises(aioh2.HandshakeError):
+            await self.soon(protocol.wait_open())
+
+    async def test_time_limits(self) -> None:
+        protocol = aioh2.H2Protocol(client_side=False, open_timeout=0.0001, idle_timeout=1)
+        protocol.connection_made(MemoryTransport(protocol))
+        await self.soon(protocol.wait_closed())
+        self.assertIsInstance(protocol.close_reason, aioh2.HandshakeError)
