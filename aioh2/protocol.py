@@ -265,11 +265,7 @@ class H2Protocol(Driver):
             self._handler.call(handler, self)
 
     async def wait_open(self) -> None:
-        """Wait for the peer's SETTINGS; raise :class:`HandshakeError` when they do not come.
-
-        They have come where :func:`open_connection` has returned. Raises why the connection ended
-        when it has. Cancelling it changes nothing.
-        """
+        """Wait for the peer's SETTINGS; raise :class:`HandshakeError` when they do not come."""
         if self._close_reason is not None:
             raise self._close_reason.fresh()
         if self._peer_ready:
