@@ -76,11 +76,10 @@ def add_range(app: Any, what: str, name: str, obj: object, options: Any, lines: 
 
 def setup(app: Any) -> None:
     """Sphinx calls this."""
-    # each of these has one signature on its page, not those for type checkers
-    for module in ("aioh2.client",):
-        analyzer = ModuleAnalyzer.for_module(module)
-        analyzer.analyze()
-        analyzer.overloads.clear()
+    # its functions have one signature on their page, not those for type checkers
+    analyzer = ModuleAnalyzer.for_module("aioh2.client")
+    analyzer.analyze()
+    analyzer.overloads.clear()
     app.connect("missing-reference", find_public)
     app.connect("autodoc-process-docstring", add_range)
     app.connect("autodoc-process-signature", name_aliases)
