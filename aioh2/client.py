@@ -76,7 +76,8 @@ def open_connection(
 ) -> Connecting[H2Protocol]:
     """Connect to a server over TCP; ``await`` it, or ``async with`` it.
 
-    ``cls``: the class of the protocol. ``ssl``: True for a default context, or a context, on
+    ``host``, ``port``: as of asyncio, None where a ``sock`` is given. ``cls``: the class of the
+    protocol. ``ssl``: True for a default context, or a context, on
     which ALPN ``h2`` is set. ``options``: those of :class:`Config`, and those of
     ``loop.create_connection``, ``sock`` included.
 
@@ -135,7 +136,8 @@ def open_unix_connection(
 ) -> Connecting[H2Protocol]:
     """Connect to a server on a Unix socket: as :func:`open_connection`.
 
-    ``options`` are also those of ``loop.create_unix_connection``. ``:authority`` is
+    ``path``: where the socket is, None where a ``sock`` is given. ``options``: those of
+    :class:`Config`, and those of ``loop.create_unix_connection``. ``:authority`` is
     ``localhost``.
     """
     own, others = Config.split(options)

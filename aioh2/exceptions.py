@@ -101,7 +101,7 @@ class ConnectionClosed(AIOH2Exception):
     last_stream_id: int | None
     #: The debug data of that GOAWAY.
     debug_data: bytes
-    #: Who ended it.
+    #: Who ended it: ``"local"`` is this side; ``"transport"``, that no GOAWAY was seen.
     initiator: Initiator
 
     def __init__(
@@ -118,6 +118,7 @@ class ConnectionClosed(AIOH2Exception):
         self.last_stream_id = last_stream_id
         self.debug_data = debug_data or b""
         self.initiator = initiator
+        #: What there is to say beside that: of a time limit, what it waited for; ``""``: nothing.
         self.reason = reason
         self.retryable = retryable
         super().__init__(self._message())
@@ -155,7 +156,9 @@ class ConnectionClosed(AIOH2Exception):
 class StreamReset(AIOH2Exception):
     """The stream was ended early with RST_STREAM (RFC 9113 section 6.4)."""
 
+    #: The stream.
     stream_id: int
+    #: The code of that RST_STREAM: one of :class:`ErrorCodes`, or any other number.
     error_code: int
     #: ``"peer"``, or ``"local"`` where this side reset it: the application, or aioh2 because
     #: the peer broke a rule.
@@ -173,7 +176,8 @@ class StreamReset(AIOH2Exception):
         self.stream_id = stream_id
         self.error_code = error_code
         self.initiator = initiator
-        #: Which rule the peer broke, where aioh2 reset the stream for that.
+        #: Which rule the peer broke, or which time limit is over, where aioh2 reset the stream
+        #: for that; else ``""``.
         self.reason = reason
         if retryable is None:
             retryable = initiator == "peer" and error_code == ErrorCodes.REFUSED_STREAM
@@ -187,6 +191,7 @@ class StreamReset(AIOH2Exception):
 class StreamClosed(AIOH2Exception):
     """The application used a stream that it has ended, or one that is unknown."""
 
+    #: The stream.
     stream_id: int
 
     def __init__(self, stream_id: int, reason: str) -> None:

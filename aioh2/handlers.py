@@ -174,7 +174,7 @@ class StreamHandlers:
             stream.reset(ErrorCodes.INTERNAL_ERROR)
 
     async def _finish(self, stream: H2Stream) -> None:
-        if not stream.has_started:
+        if not stream.has_started and stream.failure is None:
             self._log.info("the handler of stream %d has not answered", stream.id)
             stream.reset(ErrorCodes.INTERNAL_ERROR)
         elif not stream.has_ended and not stream.is_over:

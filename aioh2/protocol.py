@@ -43,16 +43,19 @@ _is_field_value = re.compile(rb"[\t -~]+").fullmatch
 class Stats:
     """Counts of one connection at one moment."""
 
-    #: Bytes that came from and went to the transport.
+    #: Bytes that came from the transport.
     bytes_received: int
+    #: Bytes that went to the transport, which may hold some of them still.
     bytes_sent: int
-    #: Streams since the beginning, on either side's account, and those that are open now.
+    #: Streams since the beginning, on either side's account, pushes included.
     streams_opened: int
+    #: Streams that are open now.
     streams_open: int
-    #: Streams that ended with RST_STREAM, from the peer and from this side.
+    #: Streams that the peer has ended with RST_STREAM.
     resets_received: int
+    #: Streams that this side has ended with RST_STREAM.
     resets_sent: int
-    #: Latest round-trip time of a PING, in seconds.
+    #: Latest round-trip time of a PING, in seconds; None before the first.
     rtt: float | None
 
 
@@ -94,8 +97,11 @@ class _Opening:
 class H2Protocol(asyncio.Protocol):
     """One HTTP/2 connection (RFC 9113), client or server, over any asyncio transport.
 
-    ``open_connection`` and ``start_server`` make these; one can also be put on a transport by
-    hand. Streams are used by id, as ``await protocol.read_stream(stream_id)``, or by handle,
+    :func:`open_connection` and :func:`start_server` make these; one can also be put on a
+    transport by hand. ``client_side``: True for the client's end; ``options``: those of
+    :class:`Config`, which count more than what ``config`` has of them.
+
+    Streams are used by id, as ``await protocol.read_stream(stream_id)``, or by handle,
     as ``await stream.read()``. After a stream has ended, what it leaves stays readable by its
     id until ``concurrency`` newer streams have ended, and by a handle as long as it is held.
 
@@ -339,7 +345,12 @@ class H2Protocol(asyncio.Protocol):
     def update_settings(self, settings: Mapping[int, int] | Mapping[SettingCodes, int]) -> None:
         """Send SETTINGS (RFC 9113 section 6.5); they hold once the peer acknowledges them.
 
-        Raises ``ValueError`` for a value that the RFC does not allow.
+        ``settings``: values from 0 to 2^32-1 by :class:`SettingCodes`, or by any other code from
+        0 to 2^16-1. A peer that has not acknowledged them after ``open_timeout`` seconds is left
+        with SETTINGS_TIMEOUT.
+
+        Raises ``ValueError`` for a value that the RFC does not allow, and why the connection
+        ended when it has.
         """
         self._driver.closing.check_usable()
         for code, value in settings.items():
@@ -429,7 +440,8 @@ class H2Protocol(asyncio.Protocol):
         Announces the end, waits one PING round trip for what is on its way, and then up to
         ``grace`` seconds (None: ``close_timeout``) for open streams to end; what is left is
         aborted. Returns when the connection has closed; in a handler of :meth:`serve`, when
-        all streams but its own have ended. Cancelling it lets the shutdown go on.
+        all streams but its own have ended. Cancelling it lets the shutdown go on. A second call
+        can make the time shorter, not longer.
         """
         check_grace(grace)
         if grace is None:
@@ -531,7 +543,11 @@ class H2Protocol(asyncio.Protocol):
 
     @property
     def initial_window_size(self) -> int:
-        """Receive window of a stream, in bytes; a change holds from the peer's ack on."""
+        """Receive window of a stream, in bytes.
+
+        Setting it sends SETTINGS, and it changes once the peer has acknowledged them, for the
+        streams that are open too (RFC 9113 section 6.9.2).
+        """
         return self._local_setting(SettingCodes.INITIAL_WINDOW_SIZE)
 
     @initial_window_size.setter
@@ -541,7 +557,10 @@ class H2Protocol(asyncio.Protocol):
 
     @property
     def max_frame_size(self) -> int:
-        """Largest frame payload that is accepted, in bytes; a change holds from the ack on."""
+        """Largest frame payload that is accepted, in bytes, from 16,384 to 16,777,215.
+
+        Setting it sends SETTINGS, and it changes once the peer has acknowledged them.
+        """
         return self._local_setting(SettingCodes.MAX_FRAME_SIZE)
 
     @max_frame_size.setter
@@ -551,7 +570,11 @@ class H2Protocol(asyncio.Protocol):
 
     @property
     def max_concurrent_streams(self) -> int:
-        """Streams that the peer may have open; a change holds from the ack on."""
+        """Streams that the peer may have open at once.
+
+        Setting it sends SETTINGS, and it changes once the peer has acknowledged them. Streams
+        that are open then stay so, where it is lower (RFC 9113 section 5.1.2).
+        """
         return self._local_setting(SettingCodes.MAX_CONCURRENT_STREAMS)
 
     @max_concurrent_streams.setter
@@ -576,7 +599,11 @@ class H2Protocol(asyncio.Protocol):
 
     @property
     def remote_settings(self) -> Mapping[SettingCodes | int, int]:
-        """The peer's settings, as they are now."""
+        """The peer's settings as they are now, which cannot be changed from here.
+
+        What it has not sent has its first value (RFC 9113 section 6.5.2), or is not there where
+        that is no limit.
+        """
         known = set(SettingCodes)
         settings = self._driver.connection.remote_settings.items()
         return MappingProxyType(
@@ -585,7 +612,7 @@ class H2Protocol(asyncio.Protocol):
 
     @property
     def stats(self) -> Stats:
-        """Counts up to now."""
+        """Counts up to now, which do not change any more: ask again for later ones."""
         return Stats(
             bytes_received=self._driver.bytes_received,
             bytes_sent=self._driver.bytes_sent,

@@ -294,8 +294,10 @@ class H2Stream:
     async def push(self, headers: HeaderInput) -> H2Stream:
         """Promise a push and return its stream (RFC 9113 section 8.4); the server's side only.
 
-        Waits for room under the client's limit of streams. Raises :class:`NotSupported` when
-        the client does not want pushes, and as :meth:`start_response`.
+        Waits for room under the client's limit of streams; cancelled, it has promised nothing.
+        The push is a GET or HEAD of the same authority, and its headers are filled in as those
+        of a request. Raises ``ValueError`` for others, :class:`NotSupported` when the client does
+        not want pushes, and as :meth:`start_response`.
         """
         return await self._owner.promise(self.id, headers)
 
@@ -421,6 +423,7 @@ class H2Stream:
         return data
 
     def __aiter__(self) -> Self:
+        """Iterate over the body, as :meth:`read` returns it; ends where the peer has ended it."""
         return self
 
     async def __anext__(self) -> bytes:

@@ -15,8 +15,11 @@ import io
 import pathlib
 import re
 import textwrap
+import unittest
 from collections.abc import Iterator
 from typing import Any, NamedTuple
+
+import aioh2
 
 from .wire import Case, settle
 
@@ -119,3 +122,53 @@ class TestPages(Case):
             await self.run_page(textwrap.dedent(page).replace('"two"', '"three"'))
         with self.assertRaises(NameError):
             await self.run_page(textwrap.dedent(page).replace("import asyncio", "import ast"))
+
+
+_DESCRIBES = re.compile(r"^ *\.\. (?:auto\w+|type|attribute):: ([\w.]+)", re.MULTILINE)
+#: What is public by its name, and there for the rest of aioh2 only.
+INSIDE = {
+    "Config": {"of", "split"},
+    "H2Stream": {
+        *("INTERIM", "PROMISES", "begin_ending", "begin_sending", "fail", "failure", "feed_data"),
+        *("feed_end", "feed_informational", "feed_push", "feed_response", "feed_trailers"),
+        *("has_ended", "has_peer_ended", "has_started", "is_complete", "is_over", "is_waited_for"),
+        *("resize_window", "stop_upload", "take_chunk", "unread", "until_more", "window"),
+    },
+}
+
+
+def documented() -> set[str]:
+    """Return the names that the pages of the reference describe."""
+    pages = (DOCS / "reference").glob("*.rst")
+    return {name for page in pages for name in _DESCRIBES.findall(page.read_text("utf-8"))}
+
+
+def public(cls: type) -> set[str]:
+    """Return the public names that a class itself has."""
+    return {name for name in vars(cls) if not name.startswith("_")}
+
+
+class TestReference(unittest.TestCase):
+    def test_every_public_name_is_documented(self) -> None:
+        self.assertEqual(set(aioh2.__all__) - documented(), set())
+
+    def test_so_is_what_they_have(self) -> None:
+        for cls in (aioh2.H2Protocol, aioh2.H2Stream, aioh2.Server, aioh2.Config, aioh2.Priority):
+            with self.subTest(cls.__name__):
+                described = {
+                    name.removeprefix(f"{cls.__name__}.")
+                    for name in documented()
+                    if name.startswith(f"{cls.__name__}.")
+                }
+                inside = INSIDE.get(cls.__name__, set())
+                self.assertEqual(public(cls) - described - inside, set())
+                self.assertEqual(described & inside, set())
+
+    def test_whatever_can_be_called_has_a_docstring(self) -> None:
+        for cls in (aioh2.H2Protocol, aioh2.H2Stream, aioh2.Server):
+            for name in dir(cls):
+                thing = inspect.getattr_static(cls, name)
+                if name.startswith("_") or not (callable(thing) or isinstance(thing, property)):
+                    continue
+                with self.subTest(f"{cls.__name__}.{name}"):
+                    self.assertTrue(inspect.getdoc(thing))

@@ -750,9 +750,9 @@ class TestServe(HandlerCase):
             stream.reset(aioh2.ErrorCodes.ENHANCE_YOUR_CALM)
 
         peer = await self.serving(handler)
-        async with self.info_at_most():
+        with self.assertNoLogs(LOG, "INFO"):
             peer.request(1)
-        self.assertEqual(await self.resets(), [(1, 11)])
+            self.assertEqual(await self.resets(), [(1, 11)])
 
     async def test_reset_by_the_handler_in_the_middle(self) -> None:
         async def handler(stream: aioh2.H2Stream) -> None:
