@@ -9,6 +9,7 @@ the transport.
 from __future__ import annotations
 
 import asyncio
+import contextvars
 import itertools
 import logging
 from collections.abc import Callable
@@ -149,6 +150,9 @@ class Driver:
         # The transport, between connection_made and connection_lost; the clock stays.
         self._transport: asyncio.Transport | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
+        # What the transport is called in: it calls back in the context of a write, which without
+        # this would be that of any handler that sends.
+        self._context: contextvars.Context | None = None
         self._flush_handle: asyncio.Handle | None = None
         # Whether events of one segment are being handled.
         self._dispatching = False
@@ -182,6 +186,7 @@ class Driver:
             return
         self._transport = transport
         self._loop = asyncio.get_running_loop()
+        self._context = contextvars.copy_context()
         self.closing.begin(transport, self._loop)
         self.table.begin(self._loop)
         early = self.intake.begin(transport, self._loop)
@@ -577,7 +582,7 @@ class Driver:
     def flush_soon(self) -> None:
         """Write what was framed when the tick ends."""
         if self._flush_handle is None and self._loop is not None and not self.closing.over:
-            self._flush_handle = self._loop.call_soon(self._end_tick)
+            self._flush_handle = self._loop.call_soon(self._end_tick, context=self._context)
 
     def _end_tick(self) -> None:
         """Frame what may go, write it, and see what has changed by that."""
@@ -591,10 +596,12 @@ class Driver:
     def flush(self) -> None:
         """Write what was framed: the only place that does, once in a tick, and for a full share."""
         assert self._transport is not None
+        assert self._context is not None
         data = self.connection.data_to_send()
         if data and not self._transport.is_closing():
             self.bytes_sent += len(data)
-            self._transport.write(data)
+            # a copy: a transport in memory may come back here before it returns
+            self._context.copy().run(self._transport.write, data)
             self.opener.unwritten.clear()
             self.watchdog.written()
             if not self.sender.writable:

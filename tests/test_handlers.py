@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import socket
+import struct
 import weakref
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from contextvars import ContextVar
 from typing import Any
 
 from h2.settings import SettingCodes
@@ -1117,6 +1120,84 @@ class TestServe(HandlerCase):
         self.assertTrue(peer.transport.closed)
         self.assertEqual(ended, [1])
         self.assertTrue(self.serve.done())
+
+    async def test_cancelled_where_the_end_comes_in_its_context(self) -> None:
+        # asyncio calls connection_lost in the context of the write that failed
+        seen: list[type[BaseException]] = []
+
+        async def handler(stream: aioh2.H2Stream) -> None:
+            asyncio.get_running_loop().call_soon(self.server.connection_lost, OSError("lost"))
+            try:
+                await stream.start_response(RESPONSE)
+                await stream.send_data(bytes(100_000))
+            except BaseException as error:
+                seen.append(type(error))
+                raise
+
+        peer = await self.serving(handler)
+        with self.assertNoLogs("aioh2", "INFO"):
+            peer.request(1)
+            await settle()
+        self.assertEqual(seen, [asyncio.CancelledError])
+        self.assertTrue(self.serve.done())
+
+    async def test_cancelled_where_a_write_of_its_own_fails(self) -> None:
+        seen: list[type[BaseException]] = []
+        ended = asyncio.Event()
+        raw = socket.socket()
+        self.addCleanup(raw.close)
+
+        async def handler(stream: aioh2.H2Stream) -> None:
+            # the loop learns of the reset by the write, as it had no time to read
+            raw.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+            raw.close()
+            try:
+                await stream.start_response(RESPONSE)
+                # more than the windows
+                await stream.send_data(bytes(1_000_000))
+            except BaseException as error:
+                seen.append(type(error))
+                raise
+            finally:
+                ended.set()
+
+        client = aioh2.H2Protocol(True)
+        request = Peer(client)
+        client.connection_made(request.transport)
+        request.send(SettingsFrame())
+        await client.start_request(REQUEST, end_stream=True)
+        await settle()
+        async with await aioh2.start_server(lambda p: p.serve(handler), "127.0.0.1", 0) as server:
+            raw.connect(server.sockets[0].getsockname())
+            raw.sendall(request.transport.written)
+            async with asyncio.timeout(10):
+                with self.assertNoLogs("aioh2.server", "INFO"):
+                    await ended.wait()
+                    await settle()
+        self.assertEqual(seen, [asyncio.CancelledError])
+        client.abort()
+
+    async def test_transport_knows_nothing_of_a_handler(self) -> None:
+        # what it calls later, it calls in the context of the write: events are nobody's
+        variable: ContextVar[str] = ContextVar("variable", default="")
+        seen: list[str] = []
+
+        async def handler(stream: aioh2.H2Stream) -> None:
+            variable.set("of the handler")
+            await stream.start_response(RESPONSE)
+            # more than a share: that is written at once
+            await stream.send_data(bytes(100_000))
+            await stream.protocol.ping()
+
+        peer = await self.serving(handler)
+        peer.send(SettingsFrame(settings={SettingCodes.INITIAL_WINDOW_SIZE: 1_000_000}))
+        peer.window(0, 1_000_000)
+        await settle()
+        peer.transport.sink = lambda data: seen.append(variable.get())
+        peer.request(1)
+        await settle()
+        self.assertEqual(set(seen), {""})
+        self.assertGreater(len(seen), 1)
 
     async def test_nothing_is_left(self) -> None:
         streams: list[weakref.ref[aioh2.H2Stream]] = []
