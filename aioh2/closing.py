@@ -7,7 +7,10 @@ nothing is sent or received, then the transport is gone. Nothing here waits for 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
+from collections import Counter
+from collections.abc import Iterator
 from typing import Any, NamedTuple, Protocol, TypeAlias
 
 from h2.errors import ErrorCodes
@@ -31,24 +34,29 @@ class Drained(NamedTuple):
 
 
 class Tally:
-    """Counts what becomes of the streams of one shutdown."""
+    """Counts what becomes of the streams of one shutdown.
 
-    def __init__(self, streams: set[int]) -> None:
+    ``inside``: whether a stream's handler waits for it. Then it waits for no stream whose handler
+    waits for a shutdown, too: they would wait for each other.
+    """
+
+    def __init__(self, streams: set[int], *, inside: bool) -> None:
         self._waiting = streams
+        self._inside = inside
         self._completed = 0
         self._aborted = 0
         self.done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._check()
 
     def ended(self, stream_id: int, *, aborted: bool) -> None:
-        if stream_id in self._waiting:
+        if stream_id in self._waiting and not self.done.done():
             self._waiting.discard(stream_id)
             self._completed += not aborted
             self._aborted += aborted
-            self._check()
 
-    def _check(self) -> None:
-        if not self._waiting and not self.done.done():
+    def check(self, shutting_down: set[int]) -> None:
+        """See whether it is done, where the handlers of these streams wait for a shutdown."""
+        waits = self._waiting - shutting_down if self._inside else self._waiting
+        if not waits and not self.done.done():
             self.done.set_result(None)
 
     @property
@@ -108,6 +116,8 @@ class Closing:
         self.draining = False
         #: Shutdowns that count streams.
         self.tallies: list[Tally] = []
+        # The streams whose handlers wait for a shutdown, and for how many each.
+        self._shutting_down: Counter[int] = Counter()
         # The GOAWAY that the peer has sent.
         self._goaway: ConnectionClosed | None = None
         # The PING of a shutdown's round trip.
@@ -165,16 +175,40 @@ class Closing:
 
     # --- gracefully --------------------------------------------------------------------
 
-    async def shutdown(self, grace: float, streams: set[int]) -> Drained:
-        """Close gracefully; return what became of ``streams`` once all of them have ended."""
-        tally = Tally(streams if not self.over else set())
+    async def shutdown(
+        self, grace: float, streams: set[int], *, inside: bool, to_the_end: bool
+    ) -> Drained:
+        """Close gracefully; return what became of ``streams``: see :meth:`H2Protocol.shutdown`.
+
+        ``inside``: in a handler, of a stream of this connection or another. ``to_the_end``: until
+        the transport is gone, unless a handler that waits, too, keeps it.
+        """
+        tally = Tally(streams if not self.over else set(), inside=inside)
         self.tallies.append(tally)
         self.begin_shutdown(grace)
+        self._check_tallies()
         try:
             await tally.done
         finally:
             self.tallies.remove(tally)
+        if to_the_end and not (inside and self._shutting_down):
+            await self.wait_closed()
         return tally.result
+
+    @contextlib.contextmanager
+    def handler_waits(self, stream_id: int) -> Iterator[None]:
+        """A stream's handler waits for a shutdown, of this connection or another."""
+        self._shutting_down[stream_id] += 1
+        self._check_tallies()
+        try:
+            yield
+        finally:
+            self._shutting_down -= Counter([stream_id])
+
+    def _check_tallies(self) -> None:
+        shutting_down = set(self._shutting_down)
+        for tally in self.tallies:
+            tally.check(shutting_down)
 
     def begin_shutdown(self, grace: float) -> None:
         """Begin to close gracefully: see :meth:`H2Protocol.shutdown`."""
@@ -236,6 +270,7 @@ class Closing:
         """A stream is over; ``aborted``: by the end of the connection."""
         for tally in self.tallies:
             tally.ended(stream_id, aborted=aborted)
+        self._check_tallies()
 
     def drained(self) -> None:
         """No stream is left, where the connection was to close then."""

@@ -427,20 +427,21 @@ class H2Protocol(asyncio.Protocol):
         Announces the end, waits one PING round trip for what is on its way, and then up to
         ``grace`` seconds (None: ``close_timeout``) for open streams to end; what is left is
         aborted. Returns when the connection has closed; in a handler of :meth:`serve`, when
-        all streams but its own have ended. Cancelling it lets the shutdown go on.
+        all streams have ended but its own, and those whose handlers wait for a shutdown, too:
+        these are not counted. Cancelling it lets the shutdown go on.
         """
         check_grace(grace)
         if grace is None:
             grace = self.config.close_timeout
+        closing, streams = self._driver.closing, set(self._driver.table.open)
         own = current_stream.get()
-        counted = set(self._driver.table.open)
-        inside = own is not None and own.protocol is self and own.id in counted
-        if own is not None and inside:
-            counted.remove(own.id)
-        drained = await self._driver.closing.shutdown(grace, counted)
-        if not inside:
-            await self.wait_closed()
-        return drained
+        if own is None or own.is_over:
+            return await closing.shutdown(grace, streams, inside=False, to_the_end=True)
+        is_ours = own.protocol is self
+        if is_ours:
+            streams.discard(own.id)
+        with own.protocol._driver.closing.handler_waits(own.id):
+            return await closing.shutdown(grace, streams, inside=True, to_the_end=not is_ours)
 
     def close_connection(
         self, error_code: int = ErrorCodes.NO_ERROR, debug_data: bytes | None = None

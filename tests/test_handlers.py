@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import gc
 import socket
 import struct
@@ -1412,6 +1413,131 @@ class TestShutdownInside(HandlerCase):
         await self.after(0.2)
         self.assertEqual(ended, ["cancelled"])
         self.assertTrue(peer.transport.closed)
+
+    async def test_two_wait_for_each_other_no_longer_than_for_others(self) -> None:
+        proceed = asyncio.Event()
+        results: dict[int, Any] = {}
+
+        async def handler(stream: aioh2.H2Stream) -> None:
+            if stream.id == 1:
+                await proceed.wait()
+            else:
+                results[stream.id] = await stream.protocol.shutdown()
+            await stream.start_response(RESPONSE, end_stream=True)
+
+        peer = await Peer.of_server(handler=lambda p: p.serve(handler))
+        for stream_id in 1, 3, 5:
+            peer.request(stream_id)
+        await ack_announcement(peer)
+        await settle()
+        self.assertEqual(results, {})
+        proceed.set()
+        frames = await peer.frames(HeadersFrame)
+        self.assertEqual([frame.stream_id for frame in frames], [1, 3, 5])
+        # neither counts the other, of which it does not see the end
+        self.assertEqual(results, {3: (1, 0), 5: (1, 0)})
+        self.assertTrue(peer.transport.closed)
+
+    async def test_one_that_joins_lets_the_other_go(self) -> None:
+        join = asyncio.Event()
+        results: list[int] = []
+
+        async def handler(stream: aioh2.H2Stream) -> None:
+            if stream.id == 3:
+                await join.wait()
+            await stream.protocol.shutdown()
+            results.append(stream.id)
+            await stream.start_response(RESPONSE, end_stream=True)
+
+        peer = await Peer.of_server(handler=lambda p: p.serve(handler))
+        peer.request(1)
+        peer.request(3)
+        await ack_announcement(peer)
+        await settle()
+        self.assertEqual(results, [])
+        join.set()
+        await settle()
+        self.assertEqual(sorted(results), [1, 3])
+        self.assertTrue(peer.transport.closed)
+
+    async def test_one_that_waits_no_longer_is_waited_for(self) -> None:
+        proceed = {3: asyncio.Event(), 5: asyncio.Event()}
+        results: list[Any] = []
+
+        async def handler(stream: aioh2.H2Stream) -> None:
+            if stream.id == 1:
+                results.append(await stream.protocol.shutdown())
+            elif stream.id == 3:
+                with contextlib.suppress(TimeoutError):
+                    async with asyncio.timeout(1):
+                        await stream.protocol.shutdown()
+            if stream.id in proceed:
+                await proceed[stream.id].wait()
+            await stream.start_response(RESPONSE, end_stream=True)
+
+        peer = await Peer.of_server(handler=lambda p: p.serve(handler))
+        for stream_id in 1, 3, 5:
+            peer.request(stream_id)
+        await ack_announcement(peer)
+        await self.after(1.1)
+        proceed[5].set()
+        await settle()
+        self.assertEqual(results, [])
+        proceed[3].set()
+        await settle()
+        self.assertEqual(results, [(2, 0)])
+
+    async def test_who_waits_outside_waits_for_all(self) -> None:
+        proceed = asyncio.Event()
+        results: list[Any] = []
+
+        async def handler(stream: aioh2.H2Stream) -> None:
+            results.append(await stream.protocol.shutdown())
+            await proceed.wait()
+            await stream.start_response(RESPONSE, end_stream=True)
+
+        peer = await Peer.of_server(handler=lambda p: p.serve(handler))
+        peer.request(1)
+        await ack_announcement(peer)
+        outside = await self.waiting(peer.protocol.shutdown())
+        self.assertEqual(results, [(0, 0)])
+        proceed.set()
+        await settle()
+        self.assertEqual(outside.result(), (1, 0))
+
+    async def test_two_of_two_connections(self) -> None:
+        # as Server.shutdown() does, called in a handler of each
+        peers: list[Peer] = []
+        results: list[Any] = []
+
+        async def handler(stream: aioh2.H2Stream) -> None:
+            await asyncio.gather(*(peer.protocol.shutdown() for peer in peers))
+            results.append(stream.protocol)
+            await stream.start_response(RESPONSE, end_stream=True)
+
+        for _ in range(2):
+            peers.append(await Peer.of_server(handler=lambda p: p.serve(handler)))
+        peers[0].request(1)
+        await settle()
+        for peer in peers:
+            await ack_announcement(peer)
+        await settle()
+        # the other has drained, and is closed
+        self.assertEqual(len(results), 1)
+        self.assertTrue(peers[1].transport.closed)
+
+        peers.clear()
+        results.clear()
+        for _ in range(2):
+            peers.append(await Peer.of_server(handler=lambda p: p.serve(handler)))
+        for peer in peers:
+            peer.request(1)
+        await settle()
+        for peer in peers:
+            await ack_announcement(peer)
+        await settle()
+        self.assertEqual(len(results), 2)
+        self.assertTrue(all(peer.transport.closed for peer in peers))
 
     async def test_in_a_task_of_the_handler(self) -> None:
         results: list[Any] = []
