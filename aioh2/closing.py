@@ -120,6 +120,8 @@ class Closing:
         self._shutting_down: Counter[int] = Counter()
         # The GOAWAY that the peer has sent.
         self._goaway: ConnectionClosed | None = None
+        # What the GOAWAYs of a shutdown tell the peer besides.
+        self._debug_data: bytes | None = None
         # The PING of a shutdown's round trip.
         self._shutdown_ping: bytes | None = None
         #: Whether nothing is sent or received any more, and why.
@@ -176,7 +178,13 @@ class Closing:
     # --- gracefully --------------------------------------------------------------------
 
     async def shutdown(
-        self, grace: float, streams: set[int], *, inside: bool, to_the_end: bool
+        self,
+        grace: float,
+        streams: set[int],
+        *,
+        debug_data: bytes | None,
+        inside: bool,
+        to_the_end: bool,
     ) -> Drained:
         """Close gracefully; return what became of ``streams``: see :meth:`H2Protocol.shutdown`.
 
@@ -185,7 +193,7 @@ class Closing:
         """
         tally = Tally(streams if not self.over else set(), inside=inside)
         self.tallies.append(tally)
-        self.begin_shutdown(grace)
+        self.begin_shutdown(grace, debug_data)
         self._check_tallies()
         try:
             await tally.done
@@ -210,12 +218,14 @@ class Closing:
         for tally in self.tallies:
             tally.check(shutting_down)
 
-    def begin_shutdown(self, grace: float) -> None:
+    def begin_shutdown(self, grace: float, debug_data: bytes | None = None) -> None:
         """Begin to close gracefully: see :meth:`H2Protocol.shutdown`."""
         if self.over:
             return
+        if debug_data is not None:
+            self._debug_data = debug_data
         if self._transport is None:
-            self._end(ConnectionClosed(ErrorCodes.NO_ERROR, initiator="local"))
+            self._end(ConnectionClosed(ErrorCodes.NO_ERROR, None, self._debug_data, "local"))
             return
         loop = self._loop
         assert loop is not None
@@ -237,7 +247,8 @@ class Closing:
             # nothing of the server's can be on its way
             self._drain()
             return
-        self._connection.go_away(ErrorCodes.NO_ERROR, final=False)
+        # a peer may act on this one, and not wait for the final one
+        self._connection.go_away(ErrorCodes.NO_ERROR, self._debug_data or b"", final=False)
         self._shutdown_ping = self._closable.start_ping()
 
     def ping_acked(self, payload: bytes) -> None:
@@ -248,14 +259,21 @@ class Closing:
 
     def _drain(self) -> None:
         self.draining = True
-        self._connection.go_away(ErrorCodes.NO_ERROR)
+        self._final_goaway()
         self._closable.settle()
 
+    def _final_goaway(self) -> int:
+        return self._connection.go_away(ErrorCodes.NO_ERROR, self._debug_data or b"")
+
     def _grace_over(self) -> None:
-        last = self._connection.go_away(ErrorCodes.NO_ERROR)
+        last = self._final_goaway()
         self._close(
             ConnectionClosed(
-                ErrorCodes.NO_ERROR, last, None, "local", reason="the grace time is over"
+                ErrorCodes.NO_ERROR,
+                last,
+                self._debug_data,
+                "local",
+                reason="the grace time is over",
             )
         )
 
@@ -276,10 +294,10 @@ class Closing:
         """No stream is left, where the connection was to close then."""
         if self._goaway is not None:
             reason = self._goaway
-            self._connection.go_away(ErrorCodes.NO_ERROR)
+            self._final_goaway()
         else:
             last = self._connection.highest_inbound_stream_id
-            reason = ConnectionClosed(ErrorCodes.NO_ERROR, last, None, "local")
+            reason = ConnectionClosed(ErrorCodes.NO_ERROR, last, self._debug_data, "local")
         self._close(reason, linger=not self._client_side)
 
     def _go_away(self) -> None:

@@ -406,6 +406,85 @@ class TestServer(Timed):
         self.assertIsNotNone(self.server.close_reason)
 
 
+class TestReason(Timed):
+    """``debug_data`` of a shutdown."""
+
+    async def data(self, peer: Peer) -> list[tuple[int, bytes]]:
+        """Return what GOAWAYs said since the last call; answer the PING of the round trip."""
+        frames = await peer.frames(GoAwayFrame, PingFrame)
+        for frame in frames:
+            if isinstance(frame, PingFrame):
+                peer.ack_ping(frame)
+        goaways = [frame for frame in frames if isinstance(frame, GoAwayFrame)]
+        return [(frame.last_stream_id, frame.additional_data) for frame in goaways]
+
+    async def test_server(self) -> None:
+        peer = await Peer.of_server()
+        peer.request(1)
+        await self.waiting(peer.protocol.shutdown(debug_data=b"why"))
+        self.assertEqual(await self.data(peer), [(LAST, b"why")])
+        self.assertEqual(await self.data(peer), [(1, b"why")])
+        await self.soon(peer.protocol.start_response(1, RESPONSE, end_stream=True))
+        await self.assert_closed(peer.protocol.ping(), error_code=0, debug_data=b"why")
+
+    async def test_client(self) -> None:
+        peer = await Peer.of_client()
+        await self.soon(peer.protocol.shutdown(debug_data=b"why"))
+        self.assertEqual(await self.data(peer), [(0, b"why")])
+        await self.assert_closed(peer.protocol.start_request({}), debug_data=b"why")
+
+    async def test_after_the_grace_time(self) -> None:
+        peer = await Peer.of_server()
+        peer.request(1)
+        await self.waiting(peer.protocol.shutdown(3, debug_data=b"why"))
+        await self.data(peer)
+        self.assertEqual(await self.data(peer), [(1, b"why")])
+        await self.after(3.1)
+        self.assertEqual(await self.data(peer), [(1, b"why")])
+        await self.assert_closed(peer.protocol.ping(), debug_data=b"why")
+
+    async def test_of_a_later_call(self) -> None:
+        peer = await Peer.of_server()
+        peer.request(1)
+        await self.waiting(peer.protocol.shutdown())
+        await self.waiting(peer.protocol.shutdown(debug_data=b"why"))
+        await self.waiting(peer.protocol.shutdown())
+        self.assertEqual(await self.data(peer), [(LAST, b"")])
+        self.assertEqual(await self.data(peer), [(1, b"why")])
+
+    async def test_in_a_handler(self) -> None:
+        async def handler(stream: aioh2.H2Stream) -> None:
+            await stream.protocol.shutdown(debug_data=b"why")
+            await stream.start_response(RESPONSE, end_stream=True)
+
+        peer = await Peer.of_server(handler=lambda p: p.serve(handler))
+        peer.request(1)
+        self.assertEqual(await self.data(peer), [(LAST, b"why")])
+        self.assertEqual(await self.data(peer), [(1, b"why")])
+
+    async def test_where_the_peer_leaves_too(self) -> None:
+        peer = await Peer.of_client()
+        await self.soon(peer.protocol.start_request(REQUEST, end_stream=True))
+        await self.waiting(peer.protocol.shutdown(debug_data=b"why"))
+        peer.goaway(1, debug=b"its own reason")
+        peer.respond(1, end=True)
+        self.assertEqual(await self.data(peer), [(0, b"why"), (0, b"why")])
+        await self.assert_closed(peer.protocol.start_request({}), debug_data=b"its own reason")
+
+    async def test_before_the_connection(self) -> None:
+        protocol = aioh2.H2Protocol(True)
+        await self.soon(protocol.shutdown(debug_data=b"why"))
+        await self.assert_closed(protocol.ping(), debug_data=b"why")
+
+    async def test_wrong(self) -> None:
+        peer = await Peer.of_server()
+        with self.assertRaisesRegex(TypeError, "debug_data must be bytes"):
+            await peer.protocol.shutdown(debug_data="text")  # type: ignore[arg-type]
+        with self.assertRaisesRegex(ValueError, "debug_data must be at most 16376 bytes"):
+            await peer.protocol.shutdown(debug_data=bytes(16_377))
+        self.assertFalse(peer.protocol.is_closing)
+
+
 class TestIgnoredData(Timed):
     """DATA on a stream after the final GOAWAY still counts (RFC 9113 section 6.8)."""
 
@@ -958,6 +1037,16 @@ class TestClose(Timed):
         with self.assertRaisesRegex(TypeError, "debug_data must be bytes"):
             peer.protocol.close_connection(0, "text")  # type: ignore[arg-type]
         self.assertFalse(peer.protocol.is_closing)
+
+    async def test_most_debug_data(self) -> None:
+        # of a GOAWAY that every peer takes (RFC 9113 section 4.2)
+        peer = await Peer.of_client()
+        with self.assertRaisesRegex(ValueError, "debug_data must be at most 16376 bytes"):
+            peer.protocol.close_connection(0, bytes(16_377))
+        self.assertFalse(peer.protocol.is_closing)
+        peer.protocol.close_connection(0, bytes(16_376))
+        (goaway,) = await peer.frames(GoAwayFrame)
+        self.assertEqual(goaway.body_len, 16_384)
 
     async def test_wrong_error_code(self) -> None:
         for code in (-1, 2**32):

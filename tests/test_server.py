@@ -648,6 +648,14 @@ class TestServer(SocketCase):
         for client in clients[:2]:
             self.assertEqual(await self.within(client.recv_response(1)), RESPONSE)
 
+    async def test_shutdown_with_a_reason(self) -> None:
+        clients = [await self.connect(), await self.connect()]
+        await self.within(self.server.shutdown(debug_data=b"why"))
+        for client in clients:
+            await self.within(client.wait_closed())
+            assert isinstance(client.close_reason, aioh2.ConnectionClosed)
+            self.assertEqual(client.close_reason.debug_data, b"why")
+
     async def test_shutdown_refuses_new_connections_first(self) -> None:
         await self.busy()
         shutdown = asyncio.create_task(self.server.shutdown())
@@ -679,6 +687,12 @@ class TestServer(SocketCase):
         await self.connect()
         with self.assertRaisesRegex(ValueError, "grace"):
             await self.within(self.server.shutdown(-1))
+
+    async def test_shutdown_with_a_wrong_reason(self) -> None:
+        await self.connect()
+        with self.assertRaisesRegex(TypeError, "debug_data"):
+            await self.within(self.server.shutdown(debug_data="why"))  # type: ignore[arg-type]
+        self.assertTrue(self.server.is_serving())
 
     async def test_shutdown_inside_a_handler(self) -> None:
         server: aioh2.Server
