@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import logging
 from collections import Counter
 from collections.abc import Iterator
-from typing import Any, NamedTuple, Protocol, TypeAlias
+from typing import Any, Final, NamedTuple, Protocol, TypeAlias
 
 from h2.errors import ErrorCodes
 from h2.exceptions import ProtocolError
@@ -89,6 +90,10 @@ class Closable(Protocol):
 class Closing:
     """How far one connection is on its way to the end (RFC 9113 sections 5.4.1 and 6.8)."""
 
+    #: Seconds that the peer has for its part of the end, TLS's close_notify, from when everything
+    #: is seen to be written. Some never send it, and nothing is lost with it.
+    GOODBYE_SECONDS: Final = 1
+
     def __init__(
         self,
         config: Config,
@@ -134,6 +139,8 @@ class Closing:
         # Timers: the grace time of a shutdown, the end of closing.
         self._grace_timer: asyncio.TimerHandle | None = None
         self._abort_timer: asyncio.TimerHandle | None = None
+        # The same before it, once everything is written.
+        self._goodbye_timer: asyncio.TimerHandle | None = None
         # When the transport has to be gone, once it was decided to close.
         self._deadline: float | None = None
 
@@ -358,6 +365,21 @@ class Closing:
         deadline = self.bound()
         if not (linger and self._closable.linger(deadline)):
             self._transport.close()
+            self._await_goodbye()
+
+    def _await_goodbye(self, *, was_written: bool = False) -> None:
+        """Abort the transport where all has been written for a while, and the peer has not ended.
+
+        While anything is not, the end is where :meth:`bound` has set it.
+        """
+        assert self._transport is not None
+        assert self._loop is not None
+        is_written = _has_written(self._transport)
+        if is_written and was_written:
+            self._transport.abort()
+            return
+        again = functools.partial(self._await_goodbye, was_written=is_written)
+        self._goodbye_timer = self._loop.call_later(self.GOODBYE_SECONDS, again)
 
     def bound(self) -> float:
         """Return when the transport is aborted: closing it takes no longer, from the first call."""
@@ -403,7 +425,7 @@ class Closing:
         self._end(reason)
         self._lost = True
         self._transport = None
-        for timer in (self._grace_timer, self._abort_timer):
+        for timer in (self._grace_timer, self._abort_timer, self._goodbye_timer):
             if timer is not None:
                 timer.cancel()
 
@@ -417,6 +439,20 @@ def for_stream(reason: AIOH2Exception, *, retryable: bool) -> AIOH2Exception:
     if isinstance(reason, ConnectionClosed):
         return reason.for_stream(retryable=retryable)
     return reason.fresh()
+
+
+def _has_written(transport: Any) -> bool:
+    """Whether a transport has handed everything to the system; False where it does not tell."""
+    try:
+        if transport.get_write_buffer_size():
+            return False
+        if transport.get_extra_info("ssl_object") is None:
+            return True
+        # asyncio's TLS does not count what it has encrypted and handed to the transport below
+        return not transport._ssl_protocol._transport.get_write_buffer_size()
+    except (AttributeError, NotImplementedError):
+        # one of somebody's own
+        return False
 
 
 async def _until_woken(waiters: list[asyncio.Future[None]]) -> None:

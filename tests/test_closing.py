@@ -1232,6 +1232,7 @@ class TestHangingClose(Timed):
     async def hanging(self, **options: Any) -> Peer:
         peer = await Peer.of_server(**options)
         peer.transport.hang_on_close = True
+        peer.transport.unsent = 1
         return peer
 
     async def test_close(self) -> None:
@@ -1367,6 +1368,84 @@ class TestHangingClose(Timed):
         peer.eof()
         await self.after(60)
         self.assertFalse(peer.transport.aborted)
+
+
+class TestGoodbye(Timed):
+    """Once everything is written, TLS's goodbye gets ``GOODBYE_SECONDS``."""
+
+    async def closing(self, unsent: int = 0, **extra: Any) -> Peer:
+        """Return the peer of a server that closes, with so much that it has not written."""
+        protocol = aioh2.H2Protocol(False, close_timeout=10)
+        peer = Peer(protocol, **extra)
+        protocol.connection_made(peer.transport)
+        peer.transport.hang_on_close = True
+        peer.transport.unsent = unsent
+        protocol.close_connection()
+        return peer
+
+    async def aborted_after(self, peer: Peer) -> float:
+        """Return in which half second the transport is aborted."""
+        seconds = 0.0
+        while not peer.transport.aborted and seconds < 20:
+            await self.after(0.5)
+            seconds += 0.5
+        return seconds
+
+    async def test_everything_is_written(self) -> None:
+        peer = await self.closing()
+        await self.after(0.9)
+        self.assertFalse(peer.transport.aborted)
+        await self.after(0.2)
+        self.assertTrue(peer.transport.aborted)
+        await self.soon(peer.protocol.wait_closed())
+
+    async def test_something_is_not(self) -> None:
+        peer = await self.closing(1)
+        self.assertEqual(await self.aborted_after(peer), 10)
+
+    async def test_written_later(self) -> None:
+        peer = await self.closing(1)
+        for _ in range(5):
+            await self.after(0.5)
+        peer.transport.unsent = 0
+        # a second from when that is seen, which is once in a second
+        self.assertIn(await self.aborted_after(peer), (1.5, 2))
+
+    async def test_close_timeout_is_shorter(self) -> None:
+        peer = await Peer.of_server(close_timeout=0.5)
+        peer.transport.hang_on_close = True
+        peer.protocol.close_connection()
+        self.assertEqual(await self.aborted_after(peer), 0.5)
+
+    async def test_after_a_shutdown(self) -> None:
+        peer = await Peer.of_client()
+        peer.transport.hang_on_close = True
+        shutdown = await self.waiting(peer.protocol.shutdown())
+        await self.after(1.1)
+        self.assertTrue(shutdown.done())
+
+    async def test_no_timer_is_left(self) -> None:
+        peer = await self.closing()
+        peer.lose()
+        await self.after(60)
+        self.assertFalse(peer.transport.aborted)
+
+    async def test_what_asyncio_has_below_tls(self) -> None:
+        # it does not count that: what TLS has encrypted has left its own transport
+        below = mock.Mock(**{"get_write_buffer_size.return_value": 1})
+        for unsent, expected in (1, 10), (0, 1):
+            below.get_write_buffer_size.return_value = unsent
+            protocol = aioh2.H2Protocol(False)
+            peer = Peer(protocol, ssl_object=mock.Mock())
+            peer.transport._ssl_protocol = mock.Mock(_transport=below)  # type: ignore[attr-defined]
+            protocol.connection_made(peer.transport)
+            peer.transport.hang_on_close = True
+            protocol.close_connection()
+            self.assertEqual(await self.aborted_after(peer), expected)
+
+    async def test_tls_that_does_not_tell(self) -> None:
+        peer = await self.closing(ssl_object=mock.Mock())
+        self.assertEqual(await self.aborted_after(peer), 10)
 
 
 class TestContextManager(Timed):

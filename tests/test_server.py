@@ -30,6 +30,7 @@ from hyperframe.frame import (
 )
 
 import aioh2
+from aioh2.closing import Closing, _has_written
 
 from .wire import PREFACE, REQUEST, RESPONSE, Case, settle
 
@@ -397,6 +398,61 @@ class TestTls(SocketCase):
             (protocol,) = server.connections
             self.assertEqual(protocol.get_extra_info("ssl_object").selected_alpn_protocol(), "h2")
             self.assertEqual(protocol.scheme, "https")
+
+    @asynccontextmanager
+    async def silent(
+        self, handler: Callable[[aioh2.H2Stream], Awaitable[None]]
+    ) -> AsyncIterator[tuple[aioh2.H2Protocol, ssl.SSLSocket]]:
+        """Have a request from a client that reads nothing, and so answers no close_notify."""
+        huge = SettingsFrame(settings={aioh2.SettingCodes.INITIAL_WINDOW_SIZE: 2**30})
+        window = WindowUpdateFrame(0, window_increment=2**30)
+        block = hpack.Encoder().encode(REQUEST)
+        request = HeadersFrame(1, block, flags=["END_HEADERS", "END_STREAM"])
+        frames = b"".join(frame.serialize() for frame in (huge, window, request))
+
+        def connect(port: int) -> ssl.SSLSocket:
+            raw = socket.create_connection(("127.0.0.1", port), PATIENCE)
+            client = client_context("h2").wrap_socket(raw, server_hostname="127.0.0.1")
+            client.sendall(PREFACE + frames)
+            return client
+
+        async with await aioh2.start_server(
+            lambda p: p.serve(handler), "127.0.0.1", 0, ssl=server_context()
+        ) as server:
+            with await self.within(asyncio.to_thread(connect, port_of(server))) as client:
+                await self.until(lambda: any(p.stats.streams_opened for p in server.connections))
+                (protocol,) = server.connections
+                yield protocol, client
+
+    async def test_goodbye_is_not_waited_for(self) -> None:
+        async def handler(stream: aioh2.H2Stream) -> None:
+            await asyncio.Event().wait()
+
+        with mock.patch.object(Closing, "GOODBYE_SECONDS", 0.01):
+            async with self.silent(handler) as (protocol, _):
+                protocol.close_connection()
+                # close_timeout is longer
+                await self.within(protocol.wait_closed())
+
+    async def test_what_is_not_written_is_waited_for(self) -> None:
+        async def handler(stream: aioh2.H2Stream) -> None:
+            await stream.start_response(RESPONSE)
+            await stream.send_data(bytes(2**26))
+
+        def read_all(client: ssl.SSLSocket) -> int:
+            return sum(map(len, iter(lambda: client.recv(65_536), b"")))
+
+        with (
+            mock.patch.object(Closing, "GOODBYE_SECONDS", 0.01),
+            mock.patch("aioh2.closing._has_written", wraps=_has_written) as asked,
+        ):
+            async with self.silent(handler) as (protocol, client):
+                # the system's buffers are full, and asyncio's are
+                await self.until(lambda: protocol.stream(1).blocked_on == "transport")
+                protocol.close_connection()
+                await self.until(lambda: asked.call_count >= 10)
+                got = await self.within(asyncio.to_thread(read_all, client))
+                self.assertEqual(got, protocol.stats.bytes_sent)
 
     async def test_client_without_h2(self) -> None:
         for alpn in ((), ("http/1.1",)):
