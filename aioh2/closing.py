@@ -365,7 +365,7 @@ class Closing:
         deadline = self.bound()
         if not (linger and self._closable.linger(deadline)):
             self._transport.close()
-            self._await_goodbye()
+        self._await_goodbye()
 
     def _await_goodbye(self, *, was_written: bool = False) -> None:
         """Abort the transport where all has been written for a while, and the peer has not ended.
@@ -374,7 +374,7 @@ class Closing:
         """
         assert self._transport is not None
         assert self._loop is not None
-        is_written = _has_written(self._transport)
+        is_written = self._transport.is_closing() and _has_written(self._transport)
         if is_written and was_written:
             self._transport.abort()
             return

@@ -711,9 +711,15 @@ class Driver:
         self.opener.slots.fail(error)
 
     def linger(self, deadline: float) -> bool:
-        """Close the transport once the peer has ended its side; False where that cannot be."""
-        assert self._transport is not None
-        if not self.intake.can_linger or not _write_eof(self._transport):
+        """Close the transport once the peer has ended its side; False where that cannot be.
+
+        TLS can say goodbye only to both sides at once: there the peer has GOAWAY to go by.
+        """
+        transport = self._transport
+        assert transport is not None
+        if not self.intake.can_linger or transport.is_closing():
+            return False
+        if not _write_eof(transport) and self.get_extra_info("ssl_object") is None:
             return False
         self.intake.linger(deadline)
         return True
@@ -737,7 +743,7 @@ class Driver:
 def _write_eof(transport: asyncio.Transport) -> bool:
     """End this side of the transport, where it can stay open for the other side."""
     try:
-        if transport.is_closing() or not transport.can_write_eof():
+        if not transport.can_write_eof():
             return False
         transport.write_eof()
     except (AttributeError, NotImplementedError, OSError):

@@ -13,6 +13,7 @@ import socket
 import ssl
 import sys
 import tempfile
+import time
 import warnings
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
@@ -31,6 +32,7 @@ from hyperframe.frame import (
 
 import aioh2
 from aioh2.closing import Closing, _has_written
+from aioh2.intake import Intake
 
 from .wire import PREFACE, REQUEST, RESPONSE, Case, settle
 
@@ -136,6 +138,15 @@ class SocketCase(Case):
 
 def port_of(server: aioh2.Server) -> int:
     return int(server.sockets[0].getsockname()[1])
+
+
+def unlimited_request() -> bytes:
+    """Return a client's frames: a request whose response needs no WINDOW_UPDATE."""
+    huge = SettingsFrame(settings={aioh2.SettingCodes.INITIAL_WINDOW_SIZE: 2**30})
+    window = WindowUpdateFrame(0, window_increment=2**30)
+    block = hpack.Encoder().encode(REQUEST)
+    request = HeadersFrame(1, block, flags=["END_HEADERS", "END_STREAM"])
+    return b"".join(frame.serialize() for frame in (huge, window, request))
 
 
 async def answer(protocol: aioh2.H2Protocol) -> None:
@@ -373,6 +384,49 @@ class TestListening(SocketCase):
             self.assertEqual(await self.within(fetch(client)), b"body")
 
 
+class TestSlowReader(SocketCase):
+    """A client that is still reading when its server closes."""
+
+    async def test_nothing_is_lost(self) -> None:
+        for context in None, server_context():
+            with self.subTest(tls=context is not None):
+                await self.check(context)
+
+    async def check(self, context: ssl.SSLContext | None) -> None:
+        body = bytes(2**21)
+
+        async def handler(stream: aioh2.H2Stream) -> None:
+            await stream.start_response(RESPONSE)
+            await stream.send_data(body, end_stream=True)
+
+        def read(port: int) -> int:
+            client = socket.create_connection(("127.0.0.1", port), PATIENCE)
+            if context is not None:
+                client = client_context("h2").wrap_socket(client, server_hostname="127.0.0.1")
+            window = WindowUpdateFrame(0, window_increment=2**16).serialize()
+            with client:
+                client.sendall(PREFACE + unlimited_request() + GoAwayFrame().serialize())
+                count = 0
+                while got := client.recv(2**14):
+                    count += len(got)
+                    # slower than the server writes, and faster than it loses patience
+                    time.sleep(0.002)
+                    with contextlib.suppress(BrokenPipeError):
+                        client.sendall(window)
+            return count
+
+        with mock.patch.object(Intake, "LINGER_SECONDS", 0.1):
+            server = await aioh2.start_server(
+                lambda p: p.serve(handler), "127.0.0.1", 0, ssl=context
+            )
+            reading = asyncio.create_task(asyncio.to_thread(read, port_of(server)))
+            await self.until(lambda: any(p.stats.streams_opened for p in server.connections))
+            (protocol,) = server.connections
+            await self.within(protocol.wait_closed())
+            self.assertEqual(await self.within(reading), protocol.stats.bytes_sent)
+            await self.within(server.shutdown())
+
+
 class TestTls(SocketCase):
     async def asyncSetUp(self) -> None:
         await super().asyncSetUp()
@@ -404,16 +458,11 @@ class TestTls(SocketCase):
         self, handler: Callable[[aioh2.H2Stream], Awaitable[None]]
     ) -> AsyncIterator[tuple[aioh2.H2Protocol, ssl.SSLSocket]]:
         """Have a request from a client that reads nothing, and so answers no close_notify."""
-        huge = SettingsFrame(settings={aioh2.SettingCodes.INITIAL_WINDOW_SIZE: 2**30})
-        window = WindowUpdateFrame(0, window_increment=2**30)
-        block = hpack.Encoder().encode(REQUEST)
-        request = HeadersFrame(1, block, flags=["END_HEADERS", "END_STREAM"])
-        frames = b"".join(frame.serialize() for frame in (huge, window, request))
 
         def connect(port: int) -> ssl.SSLSocket:
             raw = socket.create_connection(("127.0.0.1", port), PATIENCE)
             client = client_context("h2").wrap_socket(raw, server_hostname="127.0.0.1")
-            client.sendall(PREFACE + frames)
+            client.sendall(PREFACE + unlimited_request())
             return client
 
         async with await aioh2.start_server(
