@@ -7,8 +7,12 @@ nothing is sent or received, then the transport is gone. Nothing here waits for 
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import functools
 import logging
-from typing import Any, NamedTuple, Protocol, TypeAlias
+from collections import Counter
+from collections.abc import Iterator
+from typing import Any, Final, NamedTuple, Protocol, TypeAlias
 
 from h2.errors import ErrorCodes
 from h2.exceptions import ProtocolError
@@ -31,24 +35,29 @@ class Drained(NamedTuple):
 
 
 class Tally:
-    """Counts what becomes of the streams of one shutdown."""
+    """Counts what becomes of the streams of one shutdown.
 
-    def __init__(self, streams: set[int]) -> None:
+    ``inside``: whether a stream's handler waits for it. Then it waits for no stream whose handler
+    waits for a shutdown, too: they would wait for each other.
+    """
+
+    def __init__(self, streams: set[int], *, inside: bool) -> None:
         self._waiting = streams
+        self._inside = inside
         self._completed = 0
         self._aborted = 0
         self.done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._check()
 
     def ended(self, stream_id: int, *, aborted: bool) -> None:
-        if stream_id in self._waiting:
+        if stream_id in self._waiting and not self.done.done():
             self._waiting.discard(stream_id)
             self._completed += not aborted
             self._aborted += aborted
-            self._check()
 
-    def _check(self) -> None:
-        if not self._waiting and not self.done.done():
+    def check(self, shutting_down: set[int]) -> None:
+        """See whether it is done, where the handlers of these streams wait for a shutdown."""
+        waits = self._waiting - shutting_down if self._inside else self._waiting
+        if not waits and not self.done.done():
             self.done.set_result(None)
 
     @property
@@ -81,6 +90,10 @@ class Closable(Protocol):
 class Closing:
     """How far one connection is on its way to the end (RFC 9113 sections 5.4.1 and 6.8)."""
 
+    #: Seconds that the peer has for its part of the end, TLS's close_notify, from when everything
+    #: is seen to be written. Some never send it, and nothing is lost with it.
+    GOODBYE_SECONDS: Final = 1
+
     def __init__(
         self,
         config: Config,
@@ -108,8 +121,12 @@ class Closing:
         self.draining = False
         #: Shutdowns that count streams.
         self.tallies: list[Tally] = []
+        # The streams whose handlers wait for a shutdown, and for how many each.
+        self._shutting_down: Counter[int] = Counter()
         # The GOAWAY that the peer has sent.
         self._goaway: ConnectionClosed | None = None
+        # What the GOAWAYs of a shutdown tell the peer besides.
+        self._debug_data: bytes | None = None
         # The PING of a shutdown's round trip.
         self._shutdown_ping: bytes | None = None
         #: Whether nothing is sent or received any more, and why.
@@ -123,6 +140,8 @@ class Closing:
         # Timers: the grace time of a shutdown, the end of closing.
         self._grace_timer: asyncio.TimerHandle | None = None
         self._abort_timer: asyncio.TimerHandle | None = None
+        # The same before it, once everything is written.
+        self._goodbye_timer: asyncio.TimerHandle | None = None
         # When the transport has to be gone, once it was decided to close.
         self._deadline: float | None = None
 
@@ -166,23 +185,55 @@ class Closing:
 
     # --- gracefully --------------------------------------------------------------------
 
-    async def shutdown(self, grace: float, streams: set[int]) -> Drained:
-        """Close gracefully; return what became of ``streams`` once all of them have ended."""
-        tally = Tally(streams if not self.over else set())
+    async def shutdown(
+        self,
+        grace: float,
+        streams: set[int],
+        *,
+        debug_data: bytes | None,
+        inside: bool,
+        to_the_end: bool,
+    ) -> Drained:
+        """Close gracefully; return what became of ``streams``: see :meth:`H2Protocol.shutdown`.
+
+        ``inside``: in a handler, of a stream of this connection or another. ``to_the_end``: until
+        the transport is gone, unless a handler that waits, too, keeps it.
+        """
+        tally = Tally(streams if not self.over else set(), inside=inside)
         self.tallies.append(tally)
-        self.begin_shutdown(grace)
+        self.begin_shutdown(grace, debug_data)
+        self._check_tallies()
         try:
             await tally.done
         finally:
             self.tallies.remove(tally)
+        if to_the_end and not (inside and self._shutting_down):
+            await self.wait_closed()
         return tally.result
 
-    def begin_shutdown(self, grace: float) -> None:
+    @contextlib.contextmanager
+    def handler_waits(self, stream_id: int) -> Iterator[None]:
+        """A stream's handler waits for a shutdown, of this connection or another."""
+        self._shutting_down[stream_id] += 1
+        self._check_tallies()
+        try:
+            yield
+        finally:
+            self._shutting_down -= Counter([stream_id])
+
+    def _check_tallies(self) -> None:
+        shutting_down = set(self._shutting_down)
+        for tally in self.tallies:
+            tally.check(shutting_down)
+
+    def begin_shutdown(self, grace: float, debug_data: bytes | None = None) -> None:
         """Begin to close gracefully: see :meth:`H2Protocol.shutdown`."""
         if self.over:
             return
+        if debug_data is not None:
+            self._debug_data = debug_data
         if self._transport is None:
-            self._end(ConnectionClosed(ErrorCodes.NO_ERROR, initiator="local"))
+            self._end(ConnectionClosed(ErrorCodes.NO_ERROR, None, self._debug_data, "local"))
             return
         loop = self._loop
         assert loop is not None
@@ -204,7 +255,8 @@ class Closing:
             # nothing of the server's can be on its way
             self._drain()
             return
-        self._connection.go_away(ErrorCodes.NO_ERROR, final=False)
+        # a peer may act on this one, and not wait for the final one
+        self._connection.go_away(ErrorCodes.NO_ERROR, self._debug_data or b"", final=False)
         self._shutdown_ping = self._closable.start_ping()
 
     def ping_acked(self, payload: bytes) -> None:
@@ -215,14 +267,21 @@ class Closing:
 
     def _drain(self) -> None:
         self.draining = True
-        self._connection.go_away(ErrorCodes.NO_ERROR)
+        self._final_goaway()
         self._closable.settle()
 
+    def _final_goaway(self) -> int:
+        return self._connection.go_away(ErrorCodes.NO_ERROR, self._debug_data or b"")
+
     def _grace_over(self) -> None:
-        last = self._connection.go_away(ErrorCodes.NO_ERROR)
+        last = self._final_goaway()
         self._close(
             ConnectionClosed(
-                ErrorCodes.NO_ERROR, last, None, "local", reason="the grace time is over"
+                ErrorCodes.NO_ERROR,
+                last,
+                self._debug_data,
+                "local",
+                reason="the grace time is over",
             )
         )
 
@@ -237,15 +296,16 @@ class Closing:
         """A stream is over; ``aborted``: by the end of the connection."""
         for tally in self.tallies:
             tally.ended(stream_id, aborted=aborted)
+        self._check_tallies()
 
     def drained(self) -> None:
         """No stream is left, where the connection was to close then."""
         if self._goaway is not None:
             reason = self._goaway
-            self._connection.go_away(ErrorCodes.NO_ERROR)
+            self._final_goaway()
         else:
             last = self._connection.highest_inbound_stream_id
-            reason = ConnectionClosed(ErrorCodes.NO_ERROR, last, None, "local")
+            reason = ConnectionClosed(ErrorCodes.NO_ERROR, last, self._debug_data, "local")
         self._close(reason, linger=not self._client_side)
 
     def _go_away(self) -> None:
@@ -306,6 +366,21 @@ class Closing:
         deadline = self.bound()
         if not (linger and self._closable.linger(deadline)):
             self._transport.close()
+        self._await_goodbye()
+
+    def _await_goodbye(self, *, was_written: bool = False) -> None:
+        """Abort the transport where all has been written for a while, and the peer has not ended.
+
+        While anything is not, the end is where :meth:`bound` has set it.
+        """
+        assert self._transport is not None
+        assert self._loop is not None
+        is_written = self._transport.is_closing() and _has_written(self._transport)
+        if is_written and was_written:
+            self._transport.abort()
+            return
+        again = functools.partial(self._await_goodbye, was_written=is_written)
+        self._goodbye_timer = self._loop.call_later(self.GOODBYE_SECONDS, again)
 
     def bound(self) -> float:
         """Return when the transport is aborted: closing it takes no longer, from the first call."""
@@ -351,7 +426,7 @@ class Closing:
         self._end(reason)
         self._lost = True
         self._transport = None
-        for timer in (self._grace_timer, self._abort_timer):
+        for timer in (self._grace_timer, self._abort_timer, self._goodbye_timer):
             if timer is not None:
                 timer.cancel()
 
@@ -365,6 +440,20 @@ def for_stream(reason: AIOH2Exception, *, retryable: bool) -> AIOH2Exception:
     if isinstance(reason, ConnectionClosed):
         return reason.for_stream(retryable=retryable)
     return reason.fresh()
+
+
+def _has_written(transport: Any) -> bool:
+    """Whether a transport has handed everything to the system; False where it does not tell."""
+    try:
+        if transport.get_write_buffer_size():
+            return False
+        if transport.get_extra_info("ssl_object") is None:
+            return True
+        # asyncio's TLS does not count what it has encrypted and handed to the transport below
+        return not transport._ssl_protocol._transport.get_write_buffer_size()
+    except (AttributeError, NotImplementedError):
+        # one of somebody's own
+        return False
 
 
 async def _until_woken(waiters: list[asyncio.Future[None]]) -> None:

@@ -146,7 +146,8 @@ class Config:
     #: Seconds for TLS, preface, SETTINGS, and for the ACK of ours. More than two lost SYNs, less
     #: than a user's patience.
     open_timeout: float | None = 10
-    #: Seconds for everything after the decision to close, the TLS goodbye included.
+    #: Seconds for everything after the decision to close, the TLS goodbye included; that gets a
+    #: second where nothing else is left to be done.
     close_timeout: float = 10
     #: Seconds without an open stream after which the connection shuts down; None: never.
     idle_timeout: float | None = None

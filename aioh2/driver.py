@@ -9,6 +9,7 @@ the transport.
 from __future__ import annotations
 
 import asyncio
+import contextvars
 import itertools
 import logging
 from collections.abc import Callable
@@ -149,6 +150,9 @@ class Driver:
         # The transport, between connection_made and connection_lost; the clock stays.
         self._transport: asyncio.Transport | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
+        # What the transport is called in: it calls back in the context of a write, which without
+        # this would be that of any handler that sends.
+        self._context: contextvars.Context | None = None
         self._flush_handle: asyncio.Handle | None = None
         # Whether events of one segment are being handled.
         self._dispatching = False
@@ -182,6 +186,7 @@ class Driver:
             return
         self._transport = transport
         self._loop = asyncio.get_running_loop()
+        self._context = contextvars.copy_context()
         self.closing.begin(transport, self._loop)
         self.table.begin(self._loop)
         early = self.intake.begin(transport, self._loop)
@@ -583,7 +588,7 @@ class Driver:
     def flush_soon(self) -> None:
         """Write what was framed when the tick ends."""
         if self._flush_handle is None and self._loop is not None and not self.closing.over:
-            self._flush_handle = self._loop.call_soon(self._end_tick)
+            self._flush_handle = self._loop.call_soon(self._end_tick, context=self._context)
 
     def _end_tick(self) -> None:
         """Frame what may go, write it, and see what has changed by that."""
@@ -597,10 +602,12 @@ class Driver:
     def flush(self) -> None:
         """Write what was framed: the only place that does, once in a tick, and for a full share."""
         assert self._transport is not None
+        assert self._context is not None
         data = self.connection.data_to_send()
         if data and not self._transport.is_closing():
             self.bytes_sent += len(data)
-            self._transport.write(data)
+            # a copy: a transport in memory may come back here before it returns
+            self._context.copy().run(self._transport.write, data)
             self.opener.unwritten.clear()
             self.watchdog.written()
             if not self.sender.writable:
@@ -710,9 +717,15 @@ class Driver:
         self.opener.slots.fail(error)
 
     def linger(self, deadline: float) -> bool:
-        """Close the transport once the peer has ended its side; False where that cannot be."""
-        assert self._transport is not None
-        if not self.intake.can_linger or not _write_eof(self._transport):
+        """Close the transport once the peer has ended its side; False where that cannot be.
+
+        TLS can say goodbye only to both sides at once: there the peer has GOAWAY to go by.
+        """
+        transport = self._transport
+        assert transport is not None
+        if not self.intake.can_linger or transport.is_closing():
+            return False
+        if not _write_eof(transport) and self.get_extra_info("ssl_object") is None:
             return False
         self.intake.linger(deadline)
         return True
@@ -736,7 +749,7 @@ class Driver:
 def _write_eof(transport: asyncio.Transport) -> bool:
     """End this side of the transport, where it can stay open for the other side."""
     try:
-        if transport.is_closing() or not transport.can_write_eof():
+        if not transport.can_write_eof():
             return False
         transport.write_eof()
     except (AttributeError, NotImplementedError, OSError):

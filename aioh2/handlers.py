@@ -31,7 +31,7 @@ Logger: TypeAlias = "logging.LoggerAdapter[logging.Logger]"
 #: What ``serve`` takes.
 StreamHandler: TypeAlias = Callable[[H2Stream], Awaitable[Any]]
 
-#: The stream that the running handler of ``serve`` is for.
+#: The stream that the running handler of ``serve`` is for; in its tasks and callbacks, too.
 current_stream: ContextVar[H2Stream | None] = ContextVar("aioh2_stream", default=None)
 
 
@@ -136,9 +136,11 @@ class StreamHandlers:
         task = self._tasks.get(stream)
         if task is None:
             return
-        if stream is current_stream.get():
+        loop = task.get_loop()
+        is_running = asyncio.current_task(loop) is task
+        if is_running:
             # it has ended the connection itself: it goes on to where it waits next
-            task.get_loop().call_soon(task.cancel)
+            loop.call_soon(task.cancel)
         else:
             task.cancel()
 

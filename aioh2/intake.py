@@ -30,8 +30,9 @@ class Intake:
     UNREAD: Final = 4_096
     #: Shares of a tick that are still worked off once the transport is gone.
     LAST_SHARES: Final = 16
-    #: Seconds, and bytes, for which input is dropped after a server's last GOAWAY, and after that
-    #: of an error: closing a socket that input comes to takes from the peer what it has not read.
+    #: Seconds without input, and bytes, for which input is dropped after a server's last GOAWAY,
+    #: and after that of an error: closing a socket that input comes to takes from the peer what it
+    #: has not read. One that reads slowly gives back window as it does.
     LINGER_SECONDS: Final = 1
     LINGER_BYTES: Final = 16_777_216
 
@@ -69,6 +70,7 @@ class Intake:
         self._over = False
         # How many more bytes are dropped before the transport is closed, and until when.
         self._lingering = 0
+        self._linger_deadline = 0.0
         self._linger_timer: asyncio.TimerHandle | None = None
 
     # --- taking ------------------------------------------------------------------------
@@ -182,22 +184,35 @@ class Intake:
         return not self._ended
 
     def linger(self, deadline: float) -> None:
-        """Drop what comes, and close the transport in a while, at ``deadline`` at the latest."""
-        assert self._loop is not None
+        """Drop what comes, and close the transport when nothing has for a while.
+
+        At ``deadline`` at the latest.
+        """
         self._lingering = self.LINGER_BYTES
-        end = min(deadline, self._loop.time() + self.LINGER_SECONDS)
+        self._linger_deadline = deadline
+        self._linger_on()
+
+    def _linger_on(self) -> None:
+        assert self._loop is not None
+        if self._linger_timer is not None:
+            self._linger_timer.cancel()
+        end = min(self._linger_deadline, self._loop.time() + self.LINGER_SECONDS)
         self._linger_timer = self._loop.call_at(end, self._stop_lingering)
 
     def drop(self, count: int) -> None:
         """So many bytes have come after the end."""
+        if not self._lingering:
+            return
+        self._lingering = max(0, self._lingering - count)
         if self._lingering:
-            self._lingering -= count
-            if self._lingering <= 0:
-                self._stop_lingering()
+            self._linger_on()
+        else:
+            self._stop_lingering()
 
     def _stop_lingering(self) -> None:
         self._lingering = 0
-        if self._transport is not None:
+        # closed by the peer meanwhile: a second call would harm asyncio's TLS
+        if self._transport is not None and not self._transport.is_closing():
             self._transport.close()
 
     def lost(self) -> None:

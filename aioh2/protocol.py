@@ -39,6 +39,11 @@ ConnectedCallback: TypeAlias = Callable[
 _is_field_value = re.compile(rb"[\t -~]+").fullmatch
 
 
+# What is left for debug data of the largest frame that every peer takes (RFC 9113 sections 4.2 and
+# 6.8).
+_MOST_DEBUG_DATA = 16_384 - 8
+
+
 @dataclasses.dataclass(frozen=True, slots=True)
 class Stats:
     """Counts of one connection at one moment."""
@@ -67,6 +72,18 @@ def check_grace(grace: object) -> None:
         raise TypeError(f"grace must be a number of seconds or None, not {grace!r}")
     if not grace >= 0:
         raise ValueError(f"grace must be at least 0 seconds, not {grace}")
+
+
+def check_debug_data(debug_data: object) -> None:
+    """Raise ``TypeError`` or ``ValueError`` for what GOAWAY cannot carry."""
+    if debug_data is None:
+        return
+    if not isinstance(debug_data, bytes):
+        raise TypeError(f"debug_data must be bytes or None, not {debug_data!r}")
+    if len(debug_data) > _MOST_DEBUG_DATA:
+        raise ValueError(
+            f"debug_data must be at most {_MOST_DEBUG_DATA} bytes, not {len(debug_data)}"
+        )
 
 
 class _Opening:
@@ -434,27 +451,38 @@ class H2Protocol(asyncio.Protocol):
         if stream.has_started:
             raise StreamClosed(stream.id, "its response has started already")
 
-    async def shutdown(self, grace: float | None = None) -> Drained:
+    async def shutdown(
+        self, grace: float | None = None, *, debug_data: bytes | None = None
+    ) -> Drained:
         """Close gracefully; return what became of the streams in flight (RFC 9113 section 6.8).
 
         Announces the end, waits one PING round trip for what is on its way, and then up to
         ``grace`` seconds (None: ``close_timeout``) for open streams to end; what is left is
         aborted. Returns when the connection has closed; in a handler of :meth:`serve`, when
-        all streams but its own have ended. Cancelling it lets the shutdown go on. A second call
-        can make the time shorter, not longer.
+        all streams have ended but its own, and those whose handlers wait for a shutdown, too:
+        these are not counted. Cancelling it lets the shutdown go on. A second
+        call can make the time shorter, not longer.
+
+        ``debug_data``: what GOAWAY tells the peer of the reason, both the announcing and the final
+        one; at most 16,376 bytes. A later call's replaces it in what is still to be sent.
         """
         check_grace(grace)
+        check_debug_data(debug_data)
         if grace is None:
             grace = self.config.close_timeout
+        closing, streams = self._driver.closing, set(self._driver.table.open)
         own = current_stream.get()
-        counted = set(self._driver.table.open)
-        inside = own is not None and own.protocol is self and own.id in counted
-        if own is not None and inside:
-            counted.remove(own.id)
-        drained = await self._driver.closing.shutdown(grace, counted)
-        if not inside:
-            await self.wait_closed()
-        return drained
+        if own is None or own.is_over:
+            return await closing.shutdown(
+                grace, streams, debug_data=debug_data, inside=False, to_the_end=True
+            )
+        is_ours = own.protocol is self
+        if is_ours:
+            streams.discard(own.id)
+        with own.protocol._driver.closing.handler_waits(own.id):
+            return await closing.shutdown(
+                grace, streams, debug_data=debug_data, inside=True, to_the_end=not is_ours
+            )
 
     def close_connection(
         self, error_code: int = ErrorCodes.NO_ERROR, debug_data: bytes | None = None
@@ -462,12 +490,11 @@ class H2Protocol(asyncio.Protocol):
         """Close at once: GOAWAY, and everything that is in flight fails (RFC 9113 section 5.4.1).
 
         What was framed is still written, for at most ``close_timeout``. :meth:`wait_closed`
-        waits for the end.
+        waits for the end. ``debug_data``: what GOAWAY tells besides, at most 16,376 bytes.
         """
         if not 0 <= operator.index(error_code) < 2**32:
             raise ValueError(f"error_code must be from 0 to 2**32 - 1, not {error_code}")
-        if debug_data is not None and not isinstance(debug_data, bytes):
-            raise TypeError(f"debug_data must be bytes or None, not {debug_data!r}")
+        check_debug_data(debug_data)
         self._driver.closing.close(error_code, debug_data)
 
     def abort(self) -> None:

@@ -11,7 +11,14 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Generic, Self, cast, overload
 
 from .config import Config
-from .protocol import ConnectedCallback, Drained, H2Protocol, ProtocolT, check_grace
+from .protocol import (
+    ConnectedCallback,
+    Drained,
+    H2Protocol,
+    ProtocolT,
+    check_debug_data,
+    check_grace,
+)
 
 if TYPE_CHECKING:
     # the module typing has defaults from Python 3.13 on; with one, ``Server`` by itself is a type
@@ -91,16 +98,21 @@ class Server(Generic[ProtocolT_co]):
         """Wait as ``asyncio.Server.wait_closed`` does."""
         await self._server.wait_closed()
 
-    async def shutdown(self, grace: float | None = None) -> Drained:
+    async def shutdown(
+        self, grace: float | None = None, *, debug_data: bytes | None = None
+    ) -> Drained:
         """Stop listening, then shut all connections down: see :meth:`H2Protocol.shutdown`.
 
-        Returns what became of the streams that were in flight, over all connections. Raises
-        and cancels as that.
+        Returns what became of the streams that were in flight, over all connections. Takes,
+        raises and cancels as that.
         """
         check_grace(grace)
+        check_debug_data(debug_data)
         self.close()
         self._factory.is_open = False
-        drained = await asyncio.gather(*(protocol.shutdown(grace) for protocol in self._live))
+        drained = await asyncio.gather(
+            *(protocol.shutdown(grace, debug_data=debug_data) for protocol in self._live)
+        )
         return Drained(sum(d.completed for d in drained), sum(d.aborted for d in drained))
 
     async def __aenter__(self) -> Self:

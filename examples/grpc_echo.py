@@ -421,10 +421,8 @@ class Channel:
         async with self._connecting:
             if self._connection is None or self._connection.is_closing:
                 try:
-                    # No call is open when the channel is left, and grpcio's servers do not answer
-                    # TLS's goodbye: it need not be waited for as long as usual.
                     self._connection = await aioh2.open_connection(
-                        *self._address, ssl=self._context, close_timeout=1
+                        *self._address, ssl=self._context
                     )
                 except OSError as error:
                     raise RpcError(Status.UNAVAILABLE, str(error), retryable=True) from error

@@ -407,6 +407,85 @@ class TestServer(Timed):
         self.assertIsNotNone(self.server.close_reason)
 
 
+class TestReason(Timed):
+    """``debug_data`` of a shutdown."""
+
+    async def data(self, peer: Peer) -> list[tuple[int, bytes]]:
+        """Return what GOAWAYs said since the last call; answer the PING of the round trip."""
+        frames = await peer.frames(GoAwayFrame, PingFrame)
+        for frame in frames:
+            if isinstance(frame, PingFrame):
+                peer.ack_ping(frame)
+        goaways = [frame for frame in frames if isinstance(frame, GoAwayFrame)]
+        return [(frame.last_stream_id, frame.additional_data) for frame in goaways]
+
+    async def test_server(self) -> None:
+        peer = await Peer.of_server()
+        peer.request(1)
+        await self.waiting(peer.protocol.shutdown(debug_data=b"why"))
+        self.assertEqual(await self.data(peer), [(LAST, b"why")])
+        self.assertEqual(await self.data(peer), [(1, b"why")])
+        await self.soon(peer.protocol.start_response(1, RESPONSE, end_stream=True))
+        await self.assert_closed(peer.protocol.ping(), error_code=0, debug_data=b"why")
+
+    async def test_client(self) -> None:
+        peer = await Peer.of_client()
+        await self.soon(peer.protocol.shutdown(debug_data=b"why"))
+        self.assertEqual(await self.data(peer), [(0, b"why")])
+        await self.assert_closed(peer.protocol.start_request({}), debug_data=b"why")
+
+    async def test_after_the_grace_time(self) -> None:
+        peer = await Peer.of_server()
+        peer.request(1)
+        await self.waiting(peer.protocol.shutdown(3, debug_data=b"why"))
+        await self.data(peer)
+        self.assertEqual(await self.data(peer), [(1, b"why")])
+        await self.after(3.1)
+        self.assertEqual(await self.data(peer), [(1, b"why")])
+        await self.assert_closed(peer.protocol.ping(), debug_data=b"why")
+
+    async def test_of_a_later_call(self) -> None:
+        peer = await Peer.of_server()
+        peer.request(1)
+        await self.waiting(peer.protocol.shutdown())
+        await self.waiting(peer.protocol.shutdown(debug_data=b"why"))
+        await self.waiting(peer.protocol.shutdown())
+        self.assertEqual(await self.data(peer), [(LAST, b"")])
+        self.assertEqual(await self.data(peer), [(1, b"why")])
+
+    async def test_in_a_handler(self) -> None:
+        async def handler(stream: aioh2.H2Stream) -> None:
+            await stream.protocol.shutdown(debug_data=b"why")
+            await stream.start_response(RESPONSE, end_stream=True)
+
+        peer = await Peer.of_server(handler=lambda p: p.serve(handler))
+        peer.request(1)
+        self.assertEqual(await self.data(peer), [(LAST, b"why")])
+        self.assertEqual(await self.data(peer), [(1, b"why")])
+
+    async def test_where_the_peer_leaves_too(self) -> None:
+        peer = await Peer.of_client()
+        await self.soon(peer.protocol.start_request(REQUEST, end_stream=True))
+        await self.waiting(peer.protocol.shutdown(debug_data=b"why"))
+        peer.goaway(1, debug=b"its own reason")
+        peer.respond(1, end=True)
+        self.assertEqual(await self.data(peer), [(0, b"why"), (0, b"why")])
+        await self.assert_closed(peer.protocol.start_request({}), debug_data=b"its own reason")
+
+    async def test_before_the_connection(self) -> None:
+        protocol = aioh2.H2Protocol(True)
+        await self.soon(protocol.shutdown(debug_data=b"why"))
+        await self.assert_closed(protocol.ping(), debug_data=b"why")
+
+    async def test_wrong(self) -> None:
+        peer = await Peer.of_server()
+        with self.assertRaisesRegex(TypeError, "debug_data must be bytes"):
+            await peer.protocol.shutdown(debug_data="text")  # type: ignore[arg-type]
+        with self.assertRaisesRegex(ValueError, "debug_data must be at most 16376 bytes"):
+            await peer.protocol.shutdown(debug_data=bytes(16_377))
+        self.assertFalse(peer.protocol.is_closing)
+
+
 class TestIgnoredData(Timed):
     """DATA on a stream after the final GOAWAY still counts (RFC 9113 section 6.8)."""
 
@@ -960,6 +1039,16 @@ class TestClose(Timed):
             peer.protocol.close_connection(0, "text")  # type: ignore[arg-type]
         self.assertFalse(peer.protocol.is_closing)
 
+    async def test_most_debug_data(self) -> None:
+        # of a GOAWAY that every peer takes (RFC 9113 section 4.2)
+        peer = await Peer.of_client()
+        with self.assertRaisesRegex(ValueError, "debug_data must be at most 16376 bytes"):
+            peer.protocol.close_connection(0, bytes(16_377))
+        self.assertFalse(peer.protocol.is_closing)
+        peer.protocol.close_connection(0, bytes(16_376))
+        (goaway,) = await peer.frames(GoAwayFrame)
+        self.assertEqual(goaway.body_len, 16_384)
+
     async def test_wrong_error_code(self) -> None:
         for code in (-1, 2**32):
             with self.subTest(code):
@@ -1144,6 +1233,7 @@ class TestHangingClose(Timed):
     async def hanging(self, **options: Any) -> Peer:
         peer = await Peer.of_server(**options)
         peer.transport.hang_on_close = True
+        peer.transport.unsent = 1
         return peer
 
     async def test_close(self) -> None:
@@ -1279,6 +1369,84 @@ class TestHangingClose(Timed):
         peer.eof()
         await self.after(60)
         self.assertFalse(peer.transport.aborted)
+
+
+class TestGoodbye(Timed):
+    """Once everything is written, TLS's goodbye gets ``GOODBYE_SECONDS``."""
+
+    async def closing(self, unsent: int = 0, **extra: Any) -> Peer:
+        """Return the peer of a server that closes, with so much that it has not written."""
+        protocol = aioh2.H2Protocol(False, close_timeout=10)
+        peer = Peer(protocol, **extra)
+        protocol.connection_made(peer.transport)
+        peer.transport.hang_on_close = True
+        peer.transport.unsent = unsent
+        protocol.close_connection()
+        return peer
+
+    async def aborted_after(self, peer: Peer) -> float:
+        """Return in which half second the transport is aborted."""
+        seconds = 0.0
+        while not peer.transport.aborted and seconds < 20:
+            await self.after(0.5)
+            seconds += 0.5
+        return seconds
+
+    async def test_everything_is_written(self) -> None:
+        peer = await self.closing()
+        await self.after(0.9)
+        self.assertFalse(peer.transport.aborted)
+        await self.after(0.2)
+        self.assertTrue(peer.transport.aborted)
+        await self.soon(peer.protocol.wait_closed())
+
+    async def test_something_is_not(self) -> None:
+        peer = await self.closing(1)
+        self.assertEqual(await self.aborted_after(peer), 10)
+
+    async def test_written_later(self) -> None:
+        peer = await self.closing(1)
+        for _ in range(5):
+            await self.after(0.5)
+        peer.transport.unsent = 0
+        # a second from when that is seen, which is once in a second
+        self.assertIn(await self.aborted_after(peer), (1.5, 2))
+
+    async def test_close_timeout_is_shorter(self) -> None:
+        peer = await Peer.of_server(close_timeout=0.5)
+        peer.transport.hang_on_close = True
+        peer.protocol.close_connection()
+        self.assertEqual(await self.aborted_after(peer), 0.5)
+
+    async def test_after_a_shutdown(self) -> None:
+        peer = await Peer.of_client()
+        peer.transport.hang_on_close = True
+        shutdown = await self.waiting(peer.protocol.shutdown())
+        await self.after(1.1)
+        self.assertTrue(shutdown.done())
+
+    async def test_no_timer_is_left(self) -> None:
+        peer = await self.closing()
+        peer.lose()
+        await self.after(60)
+        self.assertFalse(peer.transport.aborted)
+
+    async def test_what_asyncio_has_below_tls(self) -> None:
+        # it does not count that: what TLS has encrypted has left its own transport
+        below = mock.Mock(**{"get_write_buffer_size.return_value": 1})
+        for unsent, expected in (1, 10), (0, 1):
+            below.get_write_buffer_size.return_value = unsent
+            protocol = aioh2.H2Protocol(False)
+            peer = Peer(protocol, ssl_object=mock.Mock())
+            peer.transport._ssl_protocol = mock.Mock(_transport=below)  # type: ignore[attr-defined]
+            protocol.connection_made(peer.transport)
+            peer.transport.hang_on_close = True
+            protocol.close_connection()
+            self.assertEqual(await self.aborted_after(peer), expected)
+
+    async def test_tls_that_does_not_tell(self) -> None:
+        peer = await self.closing(ssl_object=mock.Mock())
+        self.assertEqual(await self.aborted_after(peer), 10)
 
 
 class TestContextManager(Timed):

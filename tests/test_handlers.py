@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import gc
+import socket
+import struct
 import weakref
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from contextvars import ContextVar
 from typing import Any
 
 from h2.settings import SettingCodes
@@ -1119,6 +1123,84 @@ class TestServe(HandlerCase):
         self.assertEqual(ended, [1])
         self.assertTrue(self.serve.done())
 
+    async def test_cancelled_where_the_end_comes_in_its_context(self) -> None:
+        # asyncio calls connection_lost in the context of the write that failed
+        seen: list[type[BaseException]] = []
+
+        async def handler(stream: aioh2.H2Stream) -> None:
+            asyncio.get_running_loop().call_soon(self.server.connection_lost, OSError("lost"))
+            try:
+                await stream.start_response(RESPONSE)
+                await stream.send_data(bytes(100_000))
+            except BaseException as error:
+                seen.append(type(error))
+                raise
+
+        peer = await self.serving(handler)
+        with self.assertNoLogs("aioh2", "INFO"):
+            peer.request(1)
+            await settle()
+        self.assertEqual(seen, [asyncio.CancelledError])
+        self.assertTrue(self.serve.done())
+
+    async def test_cancelled_where_a_write_of_its_own_fails(self) -> None:
+        seen: list[type[BaseException]] = []
+        ended = asyncio.Event()
+        raw = socket.socket()
+        self.addCleanup(raw.close)
+
+        async def handler(stream: aioh2.H2Stream) -> None:
+            # the loop learns of the reset by the write, as it had no time to read
+            raw.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+            raw.close()
+            try:
+                await stream.start_response(RESPONSE)
+                # more than the windows
+                await stream.send_data(bytes(1_000_000))
+            except BaseException as error:
+                seen.append(type(error))
+                raise
+            finally:
+                ended.set()
+
+        client = aioh2.H2Protocol(True)
+        request = Peer(client)
+        client.connection_made(request.transport)
+        request.send(SettingsFrame())
+        await client.start_request(REQUEST, end_stream=True)
+        await settle()
+        async with await aioh2.start_server(lambda p: p.serve(handler), "127.0.0.1", 0) as server:
+            raw.connect(server.sockets[0].getsockname())
+            raw.sendall(request.transport.written)
+            async with asyncio.timeout(10):
+                with self.assertNoLogs("aioh2.server", "INFO"):
+                    await ended.wait()
+                    await settle()
+        self.assertEqual(seen, [asyncio.CancelledError])
+        client.abort()
+
+    async def test_transport_knows_nothing_of_a_handler(self) -> None:
+        # what it calls later, it calls in the context of the write: events are nobody's
+        variable: ContextVar[str] = ContextVar("variable", default="")
+        seen: list[str] = []
+
+        async def handler(stream: aioh2.H2Stream) -> None:
+            variable.set("of the handler")
+            await stream.start_response(RESPONSE)
+            # more than a share: that is written at once
+            await stream.send_data(bytes(100_000))
+            await stream.protocol.ping()
+
+        peer = await self.serving(handler)
+        peer.send(SettingsFrame(settings={SettingCodes.INITIAL_WINDOW_SIZE: 1_000_000}))
+        peer.window(0, 1_000_000)
+        await settle()
+        peer.transport.sink = lambda data: seen.append(variable.get())
+        peer.request(1)
+        await settle()
+        self.assertEqual(set(seen), {""})
+        self.assertGreater(len(seen), 1)
+
     async def test_nothing_is_left(self) -> None:
         streams: list[weakref.ref[aioh2.H2Stream]] = []
 
@@ -1332,6 +1414,131 @@ class TestShutdownInside(HandlerCase):
         await self.after(0.2)
         self.assertEqual(ended, ["cancelled"])
         self.assertTrue(peer.transport.closed)
+
+    async def test_two_wait_for_each_other_no_longer_than_for_others(self) -> None:
+        proceed = asyncio.Event()
+        results: dict[int, Any] = {}
+
+        async def handler(stream: aioh2.H2Stream) -> None:
+            if stream.id == 1:
+                await proceed.wait()
+            else:
+                results[stream.id] = await stream.protocol.shutdown()
+            await stream.start_response(RESPONSE, end_stream=True)
+
+        peer = await Peer.of_server(handler=lambda p: p.serve(handler))
+        for stream_id in 1, 3, 5:
+            peer.request(stream_id)
+        await ack_announcement(peer)
+        await settle()
+        self.assertEqual(results, {})
+        proceed.set()
+        frames = await peer.frames(HeadersFrame)
+        self.assertEqual([frame.stream_id for frame in frames], [1, 3, 5])
+        # neither counts the other, of which it does not see the end
+        self.assertEqual(results, {3: (1, 0), 5: (1, 0)})
+        self.assertTrue(peer.transport.closed)
+
+    async def test_one_that_joins_lets_the_other_go(self) -> None:
+        join = asyncio.Event()
+        results: list[int] = []
+
+        async def handler(stream: aioh2.H2Stream) -> None:
+            if stream.id == 3:
+                await join.wait()
+            await stream.protocol.shutdown()
+            results.append(stream.id)
+            await stream.start_response(RESPONSE, end_stream=True)
+
+        peer = await Peer.of_server(handler=lambda p: p.serve(handler))
+        peer.request(1)
+        peer.request(3)
+        await ack_announcement(peer)
+        await settle()
+        self.assertEqual(results, [])
+        join.set()
+        await settle()
+        self.assertEqual(sorted(results), [1, 3])
+        self.assertTrue(peer.transport.closed)
+
+    async def test_one_that_waits_no_longer_is_waited_for(self) -> None:
+        proceed = {3: asyncio.Event(), 5: asyncio.Event()}
+        results: list[Any] = []
+
+        async def handler(stream: aioh2.H2Stream) -> None:
+            if stream.id == 1:
+                results.append(await stream.protocol.shutdown())
+            elif stream.id == 3:
+                with contextlib.suppress(TimeoutError):
+                    async with asyncio.timeout(1):
+                        await stream.protocol.shutdown()
+            if stream.id in proceed:
+                await proceed[stream.id].wait()
+            await stream.start_response(RESPONSE, end_stream=True)
+
+        peer = await Peer.of_server(handler=lambda p: p.serve(handler))
+        for stream_id in 1, 3, 5:
+            peer.request(stream_id)
+        await ack_announcement(peer)
+        await self.after(1.1)
+        proceed[5].set()
+        await settle()
+        self.assertEqual(results, [])
+        proceed[3].set()
+        await settle()
+        self.assertEqual(results, [(2, 0)])
+
+    async def test_who_waits_outside_waits_for_all(self) -> None:
+        proceed = asyncio.Event()
+        results: list[Any] = []
+
+        async def handler(stream: aioh2.H2Stream) -> None:
+            results.append(await stream.protocol.shutdown())
+            await proceed.wait()
+            await stream.start_response(RESPONSE, end_stream=True)
+
+        peer = await Peer.of_server(handler=lambda p: p.serve(handler))
+        peer.request(1)
+        await ack_announcement(peer)
+        outside = await self.waiting(peer.protocol.shutdown())
+        self.assertEqual(results, [(0, 0)])
+        proceed.set()
+        await settle()
+        self.assertEqual(outside.result(), (1, 0))
+
+    async def test_two_of_two_connections(self) -> None:
+        # as Server.shutdown() does, called in a handler of each
+        peers: list[Peer] = []
+        results: list[Any] = []
+
+        async def handler(stream: aioh2.H2Stream) -> None:
+            await asyncio.gather(*(peer.protocol.shutdown() for peer in peers))
+            results.append(stream.protocol)
+            await stream.start_response(RESPONSE, end_stream=True)
+
+        for _ in range(2):
+            peers.append(await Peer.of_server(handler=lambda p: p.serve(handler)))
+        peers[0].request(1)
+        await settle()
+        for peer in peers:
+            await ack_announcement(peer)
+        await settle()
+        # the other has drained, and is closed
+        self.assertEqual(len(results), 1)
+        self.assertTrue(peers[1].transport.closed)
+
+        peers.clear()
+        results.clear()
+        for _ in range(2):
+            peers.append(await Peer.of_server(handler=lambda p: p.serve(handler)))
+        for peer in peers:
+            peer.request(1)
+        await settle()
+        for peer in peers:
+            await ack_announcement(peer)
+        await settle()
+        self.assertEqual(len(results), 2)
+        self.assertTrue(all(peer.transport.closed for peer in peers))
 
     async def test_in_a_task_of_the_handler(self) -> None:
         results: list[Any] = []

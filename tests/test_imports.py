@@ -424,6 +424,11 @@ def documented_in(source: str) -> list[str]:
     return re.findall(r"(?<![a-z0-9])_[a-z_*]+", "\n".join(text))
 
 
+#: Private names of asyncio that a room uses. closing: whether the transport below TLS has written
+#: all; test_server.py has a test with real TLS that fails without it.
+OF_ASYNCIO = {"closing": {"_ssl_protocol"}}
+
+
 class TestPrivateNames(unittest.TestCase):
     def test_the_installed_release_has_them(self) -> None:
         for owner, names in PRIVATE.items():
@@ -511,6 +516,7 @@ class TestPrivateNames(unittest.TestCase):
                 inherited = names_used_in(SOURCES[name], of_self=True) - ours
                 of_others = names_used_in(SOURCES[name], of_self=False) - made
                 foreign = inherited | (of_others & PRIVATE_NAMES) | (of_others - ours)
+                foreign -= OF_ASYNCIO.get(name, set())
                 self.assertEqual(sorted(foreign), [])
 
 

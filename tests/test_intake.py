@@ -372,6 +372,45 @@ class TestLingering(AbuseCase):
             self.assertTrue(peer.transport.closed)
             await peer.protocol.wait_closed()
 
+    async def test_longer_where_the_peer_still_reads(self) -> None:
+        loop = asyncio.get_running_loop()
+        loop.slow_callback_duration = float("inf")
+        real, skipped = loop.time, 0.0
+        with mock.patch.object(loop, "time", lambda: real() + skipped):
+            peer = await self.half_closed(close_timeout=3)
+            for _ in range(5):
+                # it gives back what it has read
+                peer.window(0, 10)
+                skipped += 0.6 * Intake.LINGER_SECONDS
+                await settle()
+                self.assertIs(peer.transport.closed, skipped >= 3)
+
+    async def test_transport_over_tls(self) -> None:
+        # there is no end of one side alone: the peer has GOAWAY to go by
+        loop = asyncio.get_running_loop()
+        loop.slow_callback_duration = float("inf")
+        real, skipped = loop.time, 0.0
+        with mock.patch.object(loop, "time", lambda: real() + skipped):
+            protocol = aioh2.H2Protocol(False)
+            peer = Peer(protocol, ssl_object=mock.Mock())
+            protocol.connection_made(peer.transport)
+            protocol.close_connection(ErrorCodes.INTERNAL_ERROR)
+            self.assertFalse(peer.transport.closed)
+            self.assertEqual(len(await peer.frames(GoAwayFrame)), 1)
+            skipped += Intake.LINGER_SECONDS
+            await settle()
+            self.assertTrue(peer.transport.closed)
+            await protocol.wait_closed()
+
+    async def test_transport_that_closes_meanwhile(self) -> None:
+        with mock.patch.object(Intake, "LINGER_BYTES", 1_000):
+            peer = await self.half_closed()
+        peer.transport.closed = True
+        peer.transport.close = mock.Mock()  # type: ignore[method-assign]
+        peer.send_bytes(bytes(1_000))
+        peer.transport.close.assert_not_called()
+        peer.lose()
+
     async def test_no_longer_than_closing_may_take(self) -> None:
         peer = await self.victim(close_timeout=0)
         peer.send_bytes(window_update(0, 0))

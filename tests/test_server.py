@@ -13,6 +13,7 @@ import socket
 import ssl
 import sys
 import tempfile
+import time
 import warnings
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
@@ -30,6 +31,8 @@ from hyperframe.frame import (
 )
 
 import aioh2
+from aioh2.closing import Closing, _has_written
+from aioh2.intake import Intake
 
 from .wire import PREFACE, REQUEST, RESPONSE, Case, settle
 
@@ -135,6 +138,15 @@ class SocketCase(Case):
 
 def port_of(server: aioh2.Server) -> int:
     return int(server.sockets[0].getsockname()[1])
+
+
+def unlimited_request() -> bytes:
+    """Return a client's frames: a request whose response needs no WINDOW_UPDATE."""
+    huge = SettingsFrame(settings={aioh2.SettingCodes.INITIAL_WINDOW_SIZE: 2**30})
+    window = WindowUpdateFrame(0, window_increment=2**30)
+    block = hpack.Encoder().encode(REQUEST)
+    request = HeadersFrame(1, block, flags=["END_HEADERS", "END_STREAM"])
+    return b"".join(frame.serialize() for frame in (huge, window, request))
 
 
 async def answer(protocol: aioh2.H2Protocol) -> None:
@@ -372,6 +384,50 @@ class TestListening(SocketCase):
             self.assertEqual(await self.within(fetch(client)), b"body")
 
 
+class TestSlowReader(SocketCase):
+    """A client that is still reading when its server closes."""
+
+    async def test_in_cleartext(self) -> None:
+        await self.check(None)
+
+    async def test_over_tls(self) -> None:
+        await self.check(server_context())
+
+    async def check(self, context: ssl.SSLContext | None) -> None:
+        body = bytes(3 * 2**20)
+
+        async def handler(stream: aioh2.H2Stream) -> None:
+            await stream.start_response(RESPONSE)
+            await stream.send_data(body, end_stream=True)
+
+        def read(port: int) -> int:
+            client = socket.create_connection(("127.0.0.1", port), PATIENCE)
+            if context is not None:
+                client = client_context("h2").wrap_socket(client, server_hostname="127.0.0.1")
+            window = WindowUpdateFrame(0, window_increment=2**16).serialize()
+            with client:
+                client.sendall(PREFACE + unlimited_request() + GoAwayFrame().serialize())
+                count = 0
+                while got := client.recv(2**14):
+                    count += len(got)
+                    # slower than the server writes, and faster than it loses patience
+                    time.sleep(0.003)
+                    with contextlib.suppress(BrokenPipeError):
+                        client.sendall(window)
+            return count
+
+        with mock.patch.object(Intake, "LINGER_SECONDS", 0.25):
+            server = await aioh2.start_server(
+                lambda p: p.serve(handler), "127.0.0.1", 0, ssl=context
+            )
+            reading = asyncio.create_task(asyncio.to_thread(read, port_of(server)))
+            await self.until(lambda: any(p.stats.streams_opened for p in server.connections))
+            (protocol,) = server.connections
+            await self.within(protocol.wait_closed())
+            self.assertEqual(await self.within(reading), protocol.stats.bytes_sent)
+            await self.within(server.shutdown())
+
+
 class TestTls(SocketCase):
     async def asyncSetUp(self) -> None:
         await super().asyncSetUp()
@@ -397,6 +453,56 @@ class TestTls(SocketCase):
             (protocol,) = server.connections
             self.assertEqual(protocol.get_extra_info("ssl_object").selected_alpn_protocol(), "h2")
             self.assertEqual(protocol.scheme, "https")
+
+    @asynccontextmanager
+    async def silent(
+        self, handler: Callable[[aioh2.H2Stream], Awaitable[None]]
+    ) -> AsyncIterator[tuple[aioh2.H2Protocol, ssl.SSLSocket]]:
+        """Have a request from a client that reads nothing, and so answers no close_notify."""
+
+        def connect(port: int) -> ssl.SSLSocket:
+            raw = socket.create_connection(("127.0.0.1", port), PATIENCE)
+            client = client_context("h2").wrap_socket(raw, server_hostname="127.0.0.1")
+            client.sendall(PREFACE + unlimited_request())
+            return client
+
+        async with await aioh2.start_server(
+            lambda p: p.serve(handler), "127.0.0.1", 0, ssl=server_context()
+        ) as server:
+            with await self.within(asyncio.to_thread(connect, port_of(server))) as client:
+                await self.until(lambda: any(p.stats.streams_opened for p in server.connections))
+                (protocol,) = server.connections
+                yield protocol, client
+
+    async def test_goodbye_is_not_waited_for(self) -> None:
+        async def handler(stream: aioh2.H2Stream) -> None:
+            await asyncio.Event().wait()
+
+        with mock.patch.object(Closing, "GOODBYE_SECONDS", 0.01):
+            async with self.silent(handler) as (protocol, _):
+                protocol.close_connection()
+                # close_timeout is longer
+                await self.within(protocol.wait_closed())
+
+    async def test_what_is_not_written_is_waited_for(self) -> None:
+        async def handler(stream: aioh2.H2Stream) -> None:
+            await stream.start_response(RESPONSE)
+            await stream.send_data(bytes(2**26))
+
+        def read_all(client: ssl.SSLSocket) -> int:
+            return sum(map(len, iter(lambda: client.recv(65_536), b"")))
+
+        with (
+            mock.patch.object(Closing, "GOODBYE_SECONDS", 0.01),
+            mock.patch("aioh2.closing._has_written", wraps=_has_written) as asked,
+        ):
+            async with self.silent(handler) as (protocol, client):
+                # the system's buffers are full, and asyncio's are
+                await self.until(lambda: protocol.stream(1).blocked_on == "transport")
+                protocol.close_connection()
+                await self.until(lambda: asked.call_count >= 10)
+                got = await self.within(asyncio.to_thread(read_all, client))
+                self.assertEqual(got, protocol.stats.bytes_sent)
 
     async def test_client_without_h2(self) -> None:
         for alpn in ((), ("http/1.1",)):
@@ -648,6 +754,14 @@ class TestServer(SocketCase):
         for client in clients[:2]:
             self.assertEqual(await self.within(client.recv_response(1)), RESPONSE)
 
+    async def test_shutdown_with_a_reason(self) -> None:
+        clients = [await self.connect(), await self.connect()]
+        await self.within(self.server.shutdown(debug_data=b"why"))
+        for client in clients:
+            await self.within(client.wait_closed())
+            assert isinstance(client.close_reason, aioh2.ConnectionClosed)
+            self.assertEqual(client.close_reason.debug_data, b"why")
+
     async def test_shutdown_refuses_new_connections_first(self) -> None:
         await self.busy()
         shutdown = asyncio.create_task(self.server.shutdown())
@@ -679,6 +793,12 @@ class TestServer(SocketCase):
         await self.connect()
         with self.assertRaisesRegex(ValueError, "grace"):
             await self.within(self.server.shutdown(-1))
+
+    async def test_shutdown_with_a_wrong_reason(self) -> None:
+        await self.connect()
+        with self.assertRaisesRegex(TypeError, "debug_data"):
+            await self.within(self.server.shutdown(debug_data="why"))  # type: ignore[arg-type]
+        self.assertTrue(self.server.is_serving())
 
     async def test_shutdown_inside_a_handler(self) -> None:
         server: aioh2.Server

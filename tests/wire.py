@@ -74,6 +74,8 @@ class MemoryTransport(asyncio.Transport):
         self.aborted = False
         # what is not taken by close() yet, as with a TLS peer that never says goodbye
         self.hang_on_close = False
+        # bytes that the other side has not taken
+        self.unsent = 0
 
     def write(self, data: bytes) -> None:
         if self.closed:
@@ -106,7 +108,7 @@ class MemoryTransport(asyncio.Transport):
         asyncio.get_running_loop().call_soon(self.protocol.connection_lost, error)
 
     def get_write_buffer_size(self) -> int:
-        return 0
+        return self.unsent
 
     def can_write_eof(self) -> bool:
         return False

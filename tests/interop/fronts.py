@@ -229,8 +229,7 @@ class Backend:
         self.requests.append(f"{request[':method']} {path} 200")
         try:
             await self._answer(stream, path)
-        except (asyncio.CancelledError, aioh2.SendException):
-            # the latter where it was sending when the connection was lost
+        except asyncio.CancelledError:
             self.gone.put_nowait(path)
             raise
 

@@ -35,13 +35,14 @@ LINK = "</style.css>; rel=preload"
 
 
 class _Connection(aioh2.H2Protocol):
-    """A connection that counts PINGs, and keeps the codes of the resets received."""
+    """A connection that keeps what has come: PINGs, codes of resets, ids that were handled."""
 
     def __init__(self, client_side: bool, **options: Any) -> None:
         super().__init__(client_side, **options)
         self.pings = 0
         self.pinged = asyncio.Event()
         self.resets: list[int] = []
+        self.handled: list[int] = []
 
     def event_received(self, event: Event) -> None:
         super().event_received(event)
@@ -112,6 +113,7 @@ class Site:
     async def _handle(self, stream: aioh2.H2Stream) -> None:
         path, _, query = dict(stream.request_headers)[":path"].partition("?")
         self.seen[path] += 1
+        stream.protocol.handled.append(stream.id)
         await self._paths[path](stream, query)
 
     async def _greet(self, stream: aioh2.H2Stream) -> None:

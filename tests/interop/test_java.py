@@ -97,16 +97,30 @@ class TestJavaAsClient(SiteCase):
 
     @within(60)
     async def test_shutdown(self) -> None:
-        """GOAWAY while requests run: each request that the server has taken is answered.
+        """GOAWAY while requests run: each request up to its last-stream-id is answered.
 
-        Now and then Java fails a request with EOFException when such a connection ends, and does
-        not send it again (RFC 9113 section 6.8 would let it). No handler has seen that request.
+        Java (17 and 25) opens streams after GOAWAY, against RFC 9113 section 6.8: a request that
+        had chosen the connection before gets its id there even when GOAWAY has named a lower last
+        one. aioh2 ignores such a stream, as it has announced. Java does not send the request
+        again, which would be safe, but fails it with EOFException: of 35,000 with a shutdown in
+        every 12, 7. In the frame logs of both ends each of them was above the last id, and all
+        below were answered.
         """
         async with self.site(self.certificates.server_context()) as site:
             lines = await self.fetch(site.url("/leave?50", "https"), "get", 400, 8)
-            answered = lines.pop(self.good(GREETING))
-            self.assertEqual(site.seen["/leave"], answered, lines)
-            self.assertGreaterEqual(answered, 390, lines)
-            self.assertGreaterEqual(len(site.connections), 8)
-            for line in lines:
-                self.assertRegex(line, "(IO|EOF)Exception")
+        answered = lines.pop(self.good(GREETING))
+        self.assertEqual(site.seen["/leave"], answered, lines)
+        self.assertGreaterEqual(answered, 390, lines)
+        drained = 0
+        for connection in site.connections:
+            reason = connection.close_reason
+            assert isinstance(reason, aioh2.ConnectionClosed)
+            if reason.initiator == "local" and reason.last_stream_id is not None:
+                # Java's ids have no gaps: none up to the last was ignored
+                ids = range(1, reason.last_stream_id + 1, 2)
+                self.assertEqual(sorted(connection.handled), [*ids])
+                drained += 1
+        self.assertGreaterEqual(drained, 8)
+        # what Java says of a stream that it should not have opened, as far as it came with it
+        for line in lines:
+            self.assertRegex(line, "EOFException: EOF reached|Stream .* cancelled|Broken pipe")
