@@ -241,7 +241,7 @@ class TestListening(SocketCase):
             server = await aioh2.start_server(answer, two_addresses(), 0)
         async with server:
             self.assertEqual(len({sock.getsockname()[1] for sock in server.sockets}), 1)
-        self.assertEqual([created.sockets for created in self.created], [()] * 5)
+        self.assertEqual([len(created.sockets) for created in self.created], [0] * 5)
 
     async def test_no_port_is_free(self) -> None:
         with (
@@ -249,7 +249,7 @@ class TestListening(SocketCase):
             self.assertRaisesRegex(OSError, "in use"),
         ):
             await aioh2.start_server(answer, two_addresses(), 0)
-        self.assertEqual({created.sockets for created in self.created}, {()})
+        self.assertEqual({len(created.sockets) for created in self.created}, {0})
 
     async def test_another_error_is_not_retried(self) -> None:
         with (
@@ -257,7 +257,7 @@ class TestListening(SocketCase):
             self.assertRaises(PermissionError),
         ):
             await aioh2.start_server(answer, two_addresses(), 0)
-        self.assertEqual([created.sockets for created in self.created], [()])
+        self.assertEqual([len(created.sockets) for created in self.created], [0])
 
     async def test_port_that_is_the_same_by_chance(self) -> None:
         loop = asyncio.get_running_loop()
