@@ -137,11 +137,13 @@ class Closing:
         #: Who waits for that.
         self.lost_waiters: list[asyncio.Future[None]] = []
 
-        # Timers: the grace time of a shutdown, the end of closing.
-        self._grace_timer: asyncio.TimerHandle | None = None
-        self._abort_timer: asyncio.TimerHandle | None = None
+        # Timers: the grace time of a shutdown, the end of closing. What is due at once has a
+        # handle without when() on some loops, so when they are due is kept here.
+        self._grace_timer: asyncio.Handle | None = None
+        self._grace_end = 0.0
+        self._abort_timer: asyncio.Handle | None = None
         # The same before it, once everything is written.
-        self._goodbye_timer: asyncio.TimerHandle | None = None
+        self._goodbye_timer: asyncio.Handle | None = None
         # When the transport has to be gone, once it was decided to close.
         self._deadline: float | None = None
 
@@ -240,10 +242,11 @@ class Closing:
         now = loop.time()
         if self._deadline is None:
             self._deadline = now + max(grace, self._config.close_timeout)
-        if self._grace_timer is None or self._grace_timer.when() > now + grace:
+        if self._grace_timer is None or self._grace_end > now + grace:
             if self._grace_timer is not None:
                 self._grace_timer.cancel()
-            self._grace_timer = loop.call_at(now + grace, self._grace_over)
+            self._grace_end = now + grace
+            self._grace_timer = loop.call_at(self._grace_end, self._grace_over)
         if not self.draining and self._shutdown_ping is None:
             self._announce_end()
 
@@ -388,10 +391,11 @@ class Closing:
             assert self._transport is not None
             assert self._loop is not None
             deadline = self._loop.time() + self._config.close_timeout
-            if self._deadline is not None:
-                deadline = min(deadline, self._deadline)
-            self._abort_timer = self._loop.call_at(deadline, self._transport.abort)
-        return self._abort_timer.when()
+            if self._deadline is None or deadline < self._deadline:
+                self._deadline = deadline
+            self._abort_timer = self._loop.call_at(self._deadline, self._transport.abort)
+        assert self._deadline is not None
+        return self._deadline
 
     def _end(self, reason: AIOH2Exception) -> None:
         if self.over:

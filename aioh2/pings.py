@@ -41,7 +41,9 @@ class Pings:
         self._activity: list[asyncio.Future[None]] = []
         # The latest PING of keepalive, and its timer.
         self._probe = b""
-        self._timer: asyncio.TimerHandle | None = None
+        self._timer: asyncio.Handle | None = None
+        # When that is due.
+        self._due = 0.0
         self._arm()
 
     @property
@@ -133,10 +135,12 @@ class Pings:
             self._timer.cancel()
         deadline = self._health.deadline
         if deadline is not None:
+            self._due = deadline
             self._timer = self._loop.call_at(deadline, self._keepalive)
 
     def _keepalive(self) -> None:
-        verdict = self._health.keepalive(self._loop.time())
+        # a loop that counts milliseconds may call a little early: looking again would spin
+        verdict = self._health.keepalive(max(self._loop.time(), self._due))
         if verdict is Verdict.DEAD:
             self._dead()
             return

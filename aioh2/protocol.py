@@ -460,8 +460,8 @@ class H2Protocol(asyncio.Protocol):
         ``grace`` seconds (None: ``close_timeout``) for open streams to end; what is left is
         aborted. Returns when the connection has closed; in a handler of :meth:`serve`, when
         all streams have ended but its own, and those whose handlers wait for a shutdown, too:
-        these are not counted. Cancelling it lets the shutdown go on. A second
-        call can make the time shorter, not longer.
+        these are not counted. Cancelling it lets the shutdown go on. A second call can make the
+        time shorter, not longer.
 
         ``debug_data``: what GOAWAY tells the peer of the reason, both the announcing and the final
         one; at most 16,376 bytes. A later call's replaces it in what is still to be sent.

@@ -467,9 +467,9 @@ class H2Stream:
           too. What came before the peer's END_STREAM stays readable.
         - ``get_extra_info("stream")`` is this stream; other names are asked of the connection.
         - ``await writer.start_tls(context)`` starts TLS in the tunnel, as its server on a server.
-          Any other protocol can take the streams' place: ``transport = writer.transport``,
-          ``transport.set_protocol(protocol)``, ``protocol.connection_made(transport)``, with no
-          await before.
+          uvloop starts it over sockets only, and raises TypeError. Any other protocol can take the
+          streams' place: ``transport = writer.transport``, ``transport.set_protocol(protocol)``,
+          ``protocol.connection_made(transport)``, with no await before.
 
         It raises :class:`StreamClosed` where that was done before, where the response has not
         begun or come, and where this side has reset the stream; :class:`StreamReset` or

@@ -59,8 +59,10 @@ class Watchdog:
         self._watches_streams = Limit.WINDOW in self._limits or Limit.BODY in self._limits
         # The clock, from start() on.
         self._loop: asyncio.AbstractEventLoop | None = None
-        self._timer: asyncio.TimerHandle | None = None
-        self._age_timer: asyncio.TimerHandle | None = None
+        self._timer: asyncio.Handle | None = None
+        # When that timer is due: a handle may have no when(), as uvloop's of what is due at once.
+        self._due = 0.0
+        self._age_timer: asyncio.Handle | None = None
         # SETTINGS that were sent, and those that were acknowledged.
         self._settings_sent = 0
         self._settings_acks = 0
@@ -173,7 +175,7 @@ class Watchdog:
         now = self._loop.time()
         self._timeouts.begin(kind, now, stream_id)
         # a wait that has begun before is not over later than this one
-        if self._timer is None or now + limit < self._timer.when():
+        if self._timer is None or now + limit < self._due:
             self._arm()
 
     def _arm(self) -> None:
@@ -182,12 +184,15 @@ class Watchdog:
             self._timer = None
         deadline = self._timeouts.deadline
         if deadline is not None and self._loop is not None:
+            self._due = deadline
             self._timer = self._loop.call_at(deadline, self._fire)
 
     def _fire(self) -> None:
         assert self._loop is not None
         self._timer = None
-        for kind, stream_id in self._timeouts.expired(self._loop.time()):
+        # a loop that counts milliseconds may call a little early: looking again would spin
+        now = max(self._loop.time(), self._due)
+        for kind, stream_id in self._timeouts.expired(now):
             if self._loop is not None:
                 self._overdue[kind](self, stream_id)
         self._arm()

@@ -22,7 +22,7 @@ import aioh2
 from aioh2.testing import connected_pair
 
 from .test_ends import futures_in
-from .wire import POST, REQUEST, RESPONSE, Case, MemoryTransport, Peer, settle
+from .wire import POST, REQUEST, RESPONSE, Case, MemoryTransport, Peer, SkippingLoop, settle, skip
 
 T = TypeVar("T")
 
@@ -33,20 +33,16 @@ LIMIT = int(aioh2.SettingCodes.MAX_CONCURRENT_STREAMS)
 class Timed(Case):
     """A test whose time passes when it says so, and that never waits for what does not come."""
 
+    loop_factory = SkippingLoop
+
     async def asyncSetUp(self) -> None:
         await super().asyncSetUp()
         # what goes wrong inside is logged, and closes the connection: no test passes by that
         self.enterContext(self.assertNoLogs("aioh2", "ERROR"))
-        loop = asyncio.get_running_loop()
-        loop.slow_callback_duration = float("inf")
-        real = loop.time
-        self._skipped = 0.0
-        loop.time = lambda: real() + self._skipped  # type: ignore[method-assign]
 
     async def after(self, seconds: float) -> None:
         """Let time pass, and what is due by then happen."""
-        self._skipped += seconds
-        await settle()
+        await skip(seconds)
 
     async def soon(self, coroutine: Coroutine[Any, Any, T]) -> T:
         """Return the result of what must not wait for anything outside."""

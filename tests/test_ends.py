@@ -10,11 +10,9 @@ import asyncio
 import collections
 import dataclasses
 import gc
-import time
 import weakref
 from collections.abc import Awaitable, Callable, Coroutine, Iterable
 from typing import Any, NamedTuple
-from unittest import mock
 
 from hyperframe.frame import (
     DataFrame,
@@ -28,7 +26,7 @@ import aioh2
 from aioh2 import ConnectionClosed, ErrorCodes, SettingCodes, StreamClosed, StreamReset
 from aioh2.testing import connected_pair
 
-from .wire import POST, PREFACE, REQUEST, RESPONSE, Case, Peer, settle
+from .wire import POST, PREFACE, REQUEST, RESPONSE, Case, Peer, SkippingLoop, settle, skip
 
 TRAILERS = [("t", "u")]
 BODY = b"0123456789abcdefghij"
@@ -735,14 +733,10 @@ ON_CONNECTION = (
 class TestConnectionWaiters(Ends):
     """Each waits on a connection with the open stream 1."""
 
+    loop_factory = SkippingLoop
+
     async def asyncSetUp(self) -> None:
         await super().asyncSetUp()
-        self.ahead = 0.0
-        loop = asyncio.get_running_loop()
-        loop.slow_callback_duration = 1000  # the clock is moved inside of a callback
-        clock = mock.patch.object(loop, "time", lambda: time.monotonic() + self.ahead)
-        clock.start()
-        self.addCleanup(clock.stop)
         self.handled: list[str] = []
 
     async def start(self, name: str) -> tuple[Peer, Callable[[], Coroutine[Any, Any, Any]]]:
@@ -775,7 +769,7 @@ class TestConnectionWaiters(Ends):
             "serve": lambda: protocol.serve(self.handle),
         }
         if name == "wait_functional":
-            self.ahead += 10
+            await skip(10)
         return peer, calls[name]
 
     async def collect(self, protocol: aioh2.H2Protocol) -> list[int]:

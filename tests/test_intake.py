@@ -35,7 +35,7 @@ from .octets import (
 )
 from .test_abuse import GREETING, AbuseCase, stream
 from .test_server import client_context, server_context
-from .wire import PREFACE, REQUEST, RESPONSE, MemoryTransport, Peer, settle
+from .wire import PREFACE, REQUEST, RESPONSE, MemoryTransport, Peer, SkippingLoop, settle, skip
 
 
 class PacedTransport(MemoryTransport):
@@ -54,6 +54,8 @@ class PacedTransport(MemoryTransport):
 
 class TestUnread(AbuseCase):
     """A peer that sends and never reads does not make this side hoard."""
+
+    loop_factory = SkippingLoop
 
     async def victim(self, *, client: bool = False, **options: Any) -> Peer:
         with mock.patch("tests.wire.MemoryTransport", PacedTransport):
@@ -78,26 +80,21 @@ class TestUnread(AbuseCase):
 
     async def test_a_frame_whose_rest_is_not_read(self) -> None:
         """The time that it may take runs only while it is read."""
-        loop = asyncio.get_running_loop()
-        loop.slow_callback_duration = float("inf")
-        real, skipped = loop.time, 0.0
         half, pings = data(1, b"half")[:-2], raw(PING, 0, 0, bytes(8)) * 60
-        with mock.patch.object(loop, "time", lambda: real() + skipped):
-            for before, after in ((half, b""), (b"", half)):
-                peer = await self.victim(control_budget=None, write_timeout=None)
-                peer.protocol.pause_writing()
-                for _ in range(4):
-                    peer.send_bytes(pings)
-                    await settle(2)
-                peer.send_bytes(pings + before)
+        for before, after in ((half, b""), (b"", half)):
+            peer = await self.victim(control_budget=None, write_timeout=None)
+            peer.protocol.pause_writing()
+            for _ in range(4):
+                peer.send_bytes(pings)
                 await settle(2)
-                self.assertFalse(peer.transport.reading)  # type: ignore[attr-defined]
-                peer.send_bytes(after)
-                for closed in (False, True):
-                    skipped += 11
-                    await settle()
-                    self.assertIs(peer.protocol.is_closing, closed)
-                    peer.protocol.resume_writing()
+            peer.send_bytes(pings + before)
+            await settle(2)
+            self.assertFalse(peer.transport.reading)  # type: ignore[attr-defined]
+            peer.send_bytes(after)
+            for closed in (False, True):
+                await skip(11)
+                self.assertIs(peer.protocol.is_closing, closed)
+                peer.protocol.resume_writing()
 
     async def test_responses(self) -> None:
         async def answer(stream: aioh2.H2Stream) -> None:
@@ -320,6 +317,8 @@ class TestEarly(AbuseCase):
 class TestLingering(AbuseCase):
     """A GOAWAY with an error can be read by a peer that still sends."""
 
+    loop_factory = SkippingLoop
+
     async def victim(self, *, client: bool = False, **options: Any) -> Peer:
         with mock.patch("tests.wire.MemoryTransport", HalfTransport):
             return await super().victim(client=client, **options)
@@ -362,15 +361,10 @@ class TestLingering(AbuseCase):
         self.assertTrue(peer.protocol.is_closing)
 
     async def test_so_long(self) -> None:
-        loop = asyncio.get_running_loop()
-        loop.slow_callback_duration = float("inf")
-        real, skipped = loop.time, 0.0
-        with mock.patch.object(loop, "time", lambda: real() + skipped):
-            peer = await self.half_closed()
-            skipped += Intake.LINGER_SECONDS
-            await settle()
-            self.assertTrue(peer.transport.closed)
-            await peer.protocol.wait_closed()
+        peer = await self.half_closed()
+        await skip(Intake.LINGER_SECONDS)
+        self.assertTrue(peer.transport.closed)
+        await peer.protocol.wait_closed()
 
     async def test_longer_where_the_peer_still_reads(self) -> None:
         loop = asyncio.get_running_loop()

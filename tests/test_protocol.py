@@ -1675,3 +1675,15 @@ class TestClock(Timed):
             await self.after(3600)
         call_at.assert_not_called()
         self.assertFalse(peer.transport.closed)
+
+    async def test_timer_that_fires_a_little_early(self) -> None:
+        # as on a loop that counts milliseconds: what is due is done, and not looked at again
+        loop = asyncio.get_running_loop()
+        now = loop.time()
+        with mock.patch.object(loop, "time", lambda: now):
+            idle = await Peer.of_client(idle_timeout=3.0004)
+            silent = await Peer.of_client(keepalive_interval=3.0004)
+            now += 3
+            await settle()
+        self.assertTrue(idle.protocol.is_closing)
+        self.assertEqual(len(await silent.frames(PingFrame)), 1)

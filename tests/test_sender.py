@@ -5,11 +5,9 @@ from __future__ import annotations
 import array
 import asyncio
 import itertools
-import time
 import unittest
 from collections.abc import Awaitable
 from typing import Any
-from unittest import mock
 
 from h2.errors import ErrorCodes
 from hyperframe.frame import (
@@ -29,7 +27,7 @@ import aioh2
 from aioh2 import SettingCodes
 from aioh2.sender import Sender
 
-from .wire import POST, REQUEST, RESPONSE, Case, Peer, settle
+from .wire import POST, REQUEST, RESPONSE, Case, Peer, SkippingLoop, settle, skip
 
 TRAILERS = [("t", "u")]
 #: What a connection may send at the beginning (RFC 9113 section 6.9.2).
@@ -477,18 +475,7 @@ class TestBlockedOn(SenderCase):
 class TestWindowTimeout(SenderCase):
     """``window_timeout`` runs as long as data waits, and begins anew with each frame."""
 
-    async def asyncSetUp(self) -> None:
-        await super().asyncSetUp()
-        self.ahead = 0.0
-        loop = asyncio.get_running_loop()
-        loop.slow_callback_duration = 1000  # the clock is moved inside of a callback
-        clock = mock.patch.object(loop, "time", lambda: time.monotonic() + self.ahead)
-        clock.start()
-        self.addCleanup(clock.stop)
-
-    async def pass_time(self, seconds: float) -> None:
-        self.ahead += seconds
-        await settle()
+    loop_factory = SkippingLoop
 
     async def limited(self) -> tuple[Peer, aioh2.H2Stream]:
         settings: dict[int, int] = {SettingCodes.INITIAL_WINDOW_SIZE: 0}
@@ -498,9 +485,9 @@ class TestWindowTimeout(SenderCase):
     async def test_no_window(self) -> None:
         peer, stream = await self.limited()
         task = await self.waiting(stream.send_data(b"abc"))
-        await self.pass_time(4)
+        await skip(4)
         self.assertFalse(task.done())
-        await self.pass_time(2)
+        await skip(2)
         with self.assertRaisesRegex(aioh2.SendException, "blocked on stream window for 5 s") as got:
             await self.now(task)
         self.assertEqual(got.exception.data, b"abc")
@@ -510,12 +497,12 @@ class TestWindowTimeout(SenderCase):
         peer, stream = await self.limited()
         task = await self.waiting(stream.send_data(b"abc"))
         for _ in range(2):
-            await self.pass_time(4)
+            await skip(4)
             peer.window(1, 1)
             await settle()
-        await self.pass_time(4)
+        await skip(4)
         self.assertFalse(task.done())
-        await self.pass_time(2)
+        await skip(2)
         with self.assertRaises(aioh2.SendException) as caught:
             await self.now(task)
         self.assertEqual(caught.exception.data, b"c")
@@ -525,16 +512,16 @@ class TestWindowTimeout(SenderCase):
         task = await self.waiting(stream.send_data(b"abc"))
         peer.window(1, 3)
         await self.now(task)
-        await self.pass_time(6)
+        await skip(6)
         self.assertIsNone(stream.failure)
 
     async def test_withdrawn(self) -> None:
         _, stream = await self.limited()
         task = await self.waiting(stream.send_data(b"abc"))
         task.cancel()
-        await self.pass_time(4)
+        await skip(4)
         task = await self.waiting(stream.send_data(b"abc"))
-        await self.pass_time(4)
+        await skip(4)
         self.assertFalse(task.done())
 
 

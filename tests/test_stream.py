@@ -5,11 +5,9 @@ from __future__ import annotations
 import array
 import asyncio
 import ctypes
-import time
 import unittest
 from collections.abc import Awaitable
 from typing import Any
-from unittest import mock
 
 from h2.errors import ErrorCodes
 from hyperframe.frame import (
@@ -29,7 +27,7 @@ import aioh2
 from aioh2 import SettingCodes, StreamClosed, StreamReset
 from aioh2.testing import connected_pair
 
-from .wire import POST, REQUEST, RESPONSE, Case, Peer, settle
+from .wire import POST, REQUEST, RESPONSE, Case, Peer, SkippingLoop, settle, skip
 
 TRAILERS = [("t", "u")]
 EARLY_HINTS = [(":status", "103"), ("link", "</a.css>")]
@@ -1262,24 +1260,13 @@ class TestBlockedOn(StreamCase):
 class TestBodyTimeout(StreamCase):
     """``body_timeout`` runs as long as anybody waits for the body."""
 
-    async def asyncSetUp(self) -> None:
-        await super().asyncSetUp()
-        self.ahead = 0.0
-        loop = asyncio.get_running_loop()
-        loop.slow_callback_duration = 1000  # the clock is moved inside of a callback
-        clock = mock.patch.object(loop, "time", lambda: time.monotonic() + self.ahead)
-        clock.start()
-        self.addCleanup(clock.stop)
-
-    async def pass_time(self, seconds: float) -> None:
-        self.ahead += seconds
-        await settle()
+    loop_factory = SkippingLoop
 
     async def test_nobody_waits(self) -> None:
         peer, stream = await self.server(body_timeout=5)
         reading = await self.waiting(stream.read())
         reading.cancel()
-        await self.pass_time(6)
+        await skip(6)
         self.assertIsNone(stream.failure)
         peer.data(1, b"abc")
         self.assertEqual(await self.now(stream.read()), b"abc")
@@ -1288,9 +1275,9 @@ class TestBodyTimeout(StreamCase):
         for call in (lambda s: s.read(), lambda s: s.read(5), lambda s: s.read_exactly(5)):
             _, stream = await self.server(body_timeout=5)
             reading = await self.waiting(call(stream))
-            await self.pass_time(4)
+            await skip(4)
             self.assertFalse(reading.done())
-            await self.pass_time(2)
+            await skip(2)
             with self.assertRaisesRegex(StreamReset, "blocked on peer for 5 s"):
                 await self.now(reading)
 
@@ -1298,7 +1285,7 @@ class TestBodyTimeout(StreamCase):
         peer, stream = await self.server(body_timeout=5)
         reading = await self.waiting(stream.read(5))
         for data in (b"a", b"b", b"c", b"d"):
-            await self.pass_time(4)
+            await skip(4)
             peer.data(1, data)
             await settle()
         self.assertFalse(reading.done())
@@ -1309,7 +1296,7 @@ class TestBodyTimeout(StreamCase):
         _, stream = await self.server(body_timeout=5)
         first, second = [await self.waiting(stream.read()) for _ in range(2)]
         second.cancel()
-        await self.pass_time(6)
+        await skip(6)
         with self.assertRaises(StreamReset):
             await self.now(first)
 

@@ -767,6 +767,9 @@ def mock_tls() -> Any:
 
 
 class TestTls(TunnelCase):
+    # uvloop's start_tls() takes nothing but sockets
+    loop_factory = asyncio.SelectorEventLoop
+
     async def test_by_the_writers(self) -> None:
         near, far = await self.streams()
         (reader, writer), (far_reader, far_writer) = self.on(near), self.on(far)
@@ -845,6 +848,8 @@ class TestTls(TunnelCase):
 class TestInside(TunnelCase):
     """HTTP/2 in a tunnel through HTTP/2."""
 
+    loop_factory = asyncio.SelectorEventLoop
+
     def put(self, stream: aioh2.H2Stream, protocol: aioh2.H2Protocol) -> aioh2.H2Protocol:
         _, writer = self.on(stream)
         writer.transport.set_protocol(protocol)
@@ -917,6 +922,8 @@ class TestInside(TunnelCase):
 
 
 class TestSockets(Case):
+    loop_factory = asyncio.SelectorEventLoop
+
     async def test_a_proxy_to_a_tls_server(self) -> None:
         """A client, a CONNECT proxy, and a server that knows of neither."""
 

@@ -6,8 +6,9 @@ No socket and no sleep: ``settle()`` lets the loop run until nothing more happen
 from __future__ import annotations
 
 import asyncio
+import sys
 import unittest
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from hyperframe.frame import (
@@ -37,14 +38,55 @@ async def settle(rounds: int = 25) -> None:
         await asyncio.sleep(0)
 
 
+class SkippingLoop(asyncio.SelectorEventLoop):
+    """An event loop whose time passes, and can be moved on.
+
+    It counts whole milliseconds and returns a bare Handle of what is due within half of one, as
+    uvloop does, so that what needs more of a loop fails here too.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        # Seconds by which it is ahead of the system's clock.
+        self.ahead = 0.0
+        # the clock is moved inside of callbacks
+        self.slow_callback_duration = float("inf")
+
+    def time(self) -> float:
+        return int((super().time() + self.ahead) * 1000) / 1000
+
+    def call_at(self, when: float, callback: Any, *args: Any, context: Any = None) -> Any:
+        now = self.time()
+        delay = round((when - now) * 1000)
+        if delay <= 0:
+            return self.call_soon(callback, *args, context=context)
+        return super().call_at(now + delay / 1000, callback, *args, context=context)
+
+
+async def skip(seconds: float) -> None:
+    """Let time pass, and what is due by then happen; the loop is a SkippingLoop."""
+    loop = asyncio.get_running_loop()
+    assert isinstance(loop, SkippingLoop)
+    loop.ahead += seconds
+    await settle()
+
+
 class Case(unittest.IsolatedAsyncioTestCase):
     """A test that fails on anything that reaches the loop's exception handler."""
+
+    # What makes the test's loop; None: asyncio, by its policy.
+    loop_factory: Callable[[], asyncio.AbstractEventLoop] | None = None
+
+    if sys.version_info < (3, 13):
+        # from then on unittest asks for the factory by itself
+        def _setupAsyncioRunner(self) -> None:
+            self._asyncioRunner = asyncio.Runner(debug=True, loop_factory=self.loop_factory)
 
     async def asyncSetUp(self) -> None:
         self.loop_errors: list[dict[str, Any]] = []
         loop = asyncio.get_running_loop()
         loop.set_debug(True)
-        loop.slow_callback_duration = 10
+        loop.slow_callback_duration = max(10, loop.slow_callback_duration)
         loop.set_exception_handler(lambda _, context: self.loop_errors.append(context))
         self.addAsyncCleanup(self._check_loop)
 

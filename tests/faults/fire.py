@@ -10,7 +10,8 @@ from collections.abc import Callable
 from contextlib import AsyncExitStack
 from typing import Any, Final
 
-from ..peers.programs import PeerCase, Program
+from ..interop.cases import PeerCase
+from ..interop.programs import Program
 from . import hostile
 
 MIB: Final = 1024 * 1024

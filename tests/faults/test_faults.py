@@ -9,7 +9,7 @@ import unittest
 from h2.errors import ErrorCodes
 
 from .. import octets
-from ..peers.programs import within
+from ..interop.cases import within
 from . import hostile
 from .fire import MIB, SLACK, FaultCase
 

@@ -6,7 +6,7 @@ import socket
 import ssl
 import unittest
 
-from ..peers.programs import within
+from ..interop.cases import within
 from . import hostile
 from .fire import FaultCase
 
