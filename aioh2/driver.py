@@ -18,7 +18,6 @@ import h2.events as events
 from h2.config import H2Configuration
 from h2.errors import ErrorCodes
 from h2.settings import SettingCodes
-from hyperframe.frame import Frame
 
 from .closing import Closing, for_stream
 from .config import Config
@@ -42,6 +41,7 @@ from .scheduler import Priority, TreeScheduler
 from .sender import Sender
 from .stream import BlockedOn, H2Stream
 from .table import StreamTable
+from .tap import FrameEvent, TapCallback, Taps, describe
 from .tunnel import ReaderWriter, open_streams
 from .watchdog import Watchdog
 
@@ -92,8 +92,10 @@ class Driver:
             ),
             config,
         )
+        # Who watches the frames; the log does, where it shows them.
+        self._taps = Taps(name, self._log, self._decode, self._now)
         if self._log.isEnabledFor(logging.DEBUG):
-            self.connection.frame_log = self._log_frame
+            self.tap(self._log_frame)
         # Credit for the connection goes back on receipt.
         self._window = ReceiveWindow(config.connection_window_size)
         # How windows of streams grow; None: they do not.
@@ -619,8 +621,9 @@ class Driver:
     def _keepalive_failed(self) -> None:
         self.abort_for(f"no sign of life for {self.config.keepalive_timeout} s after a PING")
 
-    def _log_frame(self, direction: str, frame: Frame) -> None:
-        self._log.debug("%s %r", direction, frame)
+    def _log_frame(self, event: FrameEvent) -> None:
+        way = "<" if event.direction == "received" else ">"
+        self._log.debug("%s %s", way, describe(event.frame, event.headers))
 
     # --- for the watchdog (see watchdog.Watched) ---------------------------------------
 
@@ -673,6 +676,26 @@ class Driver:
         self._callback = handler
         if self._transport is not None and not self.closing.over:
             self._handler.call(handler, self.protocol)
+
+    def tap(self, callback: TapCallback) -> Callable[[], None]:
+        """Call ``callback`` with each frame: see :meth:`H2Protocol.tap`."""
+        key = self._taps.add(callback)
+        self.connection.frame_log = self._frame_passed
+
+        def remove() -> None:
+            self._taps.remove(key)
+            self._watch_less()
+
+        return remove
+
+    def _frame_passed(self, direction: str, frame: Any, fields: Fields | None) -> None:
+        self._taps.frame(direction, frame, fields)
+        self._watch_less()
+
+    def _watch_less(self) -> None:
+        if not self._taps:
+            # frames need no objects any more
+            self.connection.frame_log = None
 
     def abort(self) -> None:
         """End at once and write nothing more, not even what was framed."""

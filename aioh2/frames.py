@@ -304,6 +304,7 @@ class FrameBuffer:
             return None
         first: Frame = block[0]
         block[0].data = b"".join(part.data for part in block)
+        first.body_len = sum(part.body_len for part in block)
         first.flags.add("END_HEADERS")
         block.clear()
         return first
@@ -336,6 +337,8 @@ def _parse(raw: bytes, length: int, kind: int, flags: int, stream_id: int) -> Fr
         raise FrameDataMissingError(str(error)) from error
     except (InvalidDataError, InvalidPaddingError) as error:
         raise ProtocolError(str(error)) from error
+    # with the padding that was taken off
+    frame.body_len = length
     if kind == SettingsFrame.type:
         # in order and with repetitions, which a dict does not keep (RFC 9113 section 6.5.3)
         settings: Any = frame

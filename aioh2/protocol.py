@@ -27,6 +27,7 @@ from .headers import HeaderInput, HeaderList
 from .pings import Pings
 from .scheduler import Priority
 from .stream import BytesLike, H2Stream
+from .tap import TapCallback
 
 __all__ = ["Drained", "H2Protocol", "Stats"]
 
@@ -314,6 +315,22 @@ class H2Protocol(asyncio.Protocol):
         handler = Driver.HANDLERS.get(type(event))
         if handler is not None:
             handler(self._driver, event)
+
+    def tap(self, callback: TapCallback) -> Callable[[], None]:
+        """Call ``callback(event)`` with a :class:`~aioh2.tap.FrameEvent` for each frame.
+
+        From now on, for received and for sent frames, in their order; what is returned removes
+        it. A received frame is told of before anything is done for it, a sent one when it is
+        framed, which is a moment before it is written. Frames that are refused by their first
+        nine bytes are not told of. Any number of callbacks can be there. One that raises is
+        logged and removed. It is called in the middle of the work, so it should be quick, must
+        not change the frame, and must call nothing on the connection.
+
+        Without any there is no cost; with one, every frame becomes an object, and is slower.
+        """
+        if not callable(callback):
+            raise TypeError(f"callback must be callable, not {callback!r}")
+        return self._driver.tap(callback)
 
     async def wait_open(self) -> None:
         """Wait for the peer's SETTINGS; raise :class:`HandshakeError` when they do not come."""

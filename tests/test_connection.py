@@ -385,7 +385,7 @@ class TestReceive(ConnectionCase):
     def test_frame_log(self) -> None:
         log: list[tuple[str, str]] = []
         made = self.server()
-        made.frame_log = lambda direction, frame: log.append((direction, type(frame).__name__))
+        made.frame_log = lambda direction, frame, _: log.append((direction, type(frame).__name__))
         made.receive(setting() + opening(1) + data(1))
         made.send_headers(1, RESPONSE)
         self.assertEqual(
@@ -1808,7 +1808,7 @@ class TestFastLanes(unittest.TestCase):
             connection_with(fast, client=client) for fast in (Fast(), ALL_OFF, *EACH_OFF.values())
         ]
         connections.append(connection_with(Fast(), client=client))
-        connections[-1].frame_log = lambda direction, frame: None
+        connections[-1].frame_log = lambda direction, frame, fields: None
         for connection in connections:
             connection.initiate_connection()
             connection.receive((b"" if client else PREFACE) + SettingsFrame().serialize())

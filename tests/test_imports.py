@@ -60,7 +60,7 @@ PACKAGES = {room_of(path.parent / "__init__.py") for path in FOLDER.glob("*/__in
 ORDER = (
     {"exceptions"},
     {"config"},
-    {"headers", "flow", "guards", "health", "scheduler", "codec", "slots", "timeouts"},
+    {"headers", "flow", "guards", "health", "scheduler", "codec", "slots", "tap", "timeouts"},
     {"frames", "machines", "body"},
     {"connection"},
     {"stream"},
