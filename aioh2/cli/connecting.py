@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import asyncio
 import ssl
 from typing import Any, TypeVar
 
@@ -70,8 +71,11 @@ class Connector:
         self._options = options
         if options.key and not options.cert:
             raise Failure(Exit.USAGE, "--key goes with --cert")
-        # One for all connections; it costs milliseconds.
-        self._context = self._make_context()
+        # One for all connections, made when there is need of it: reading all authorities takes long.
+        self._context: ssl.SSLContext | None = None
+        if options.cacert or options.cert:
+            # what is wrong with these shows before anything is connected
+            self._context = self._make_context()
 
     def _make_context(self) -> ssl.SSLContext:
         options = self._options
@@ -101,6 +105,8 @@ class Connector:
             why = str(error)
         except OSError as error:
             why = explain(error)
+        # asyncio closes what a failed handshake leaves in a turn of its own
+        await asyncio.sleep(0)
         raise Failure(Exit.CONNECTION, f"no connection to {self.place(origin)}: {why}")
 
     def place(self, origin: Origin) -> str:
@@ -108,7 +114,9 @@ class Connector:
         return f"{origin} at {self._options.unix}" if self._options.unix else str(origin)
 
     async def _connect(self, origin: Origin, cls: type[ProtocolT]) -> ProtocolT:
-        context = self._context if origin.scheme == "https" else None
+        context = None
+        if origin.scheme == "https":
+            context = self._context = self._context or self._make_context()
         limits: dict[str, Any] = {
             "open_timeout": self._options.connect_timeout,
             "close_timeout": _CLOSE_TIMEOUT,
