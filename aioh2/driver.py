@@ -699,8 +699,7 @@ class Driver:
 
     def abort(self) -> None:
         """End at once and write nothing more, not even what was framed."""
-        if not self.closing.over:
-            self.closing.abort(ConnectionClosed(initiator="local", reason="it was aborted"))
+        self.closing.abort(ConnectionClosed(initiator="local", reason="it was aborted"))
 
     def get_extra_info(self, name: str, default: Any = None) -> Any:
         """Return the transport's information ``name``: see ``asyncio.BaseTransport``."""
