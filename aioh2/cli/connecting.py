@@ -71,7 +71,7 @@ class Connector:
         self._options = options
         if options.key and not options.cert:
             raise Failure(Exit.USAGE, "--key goes with --cert")
-        # One for all connections, made when there is need of it: reading all authorities takes long.
+        # One for all connections, made when it is needed: to read all authorities takes long.
         self._context: ssl.SSLContext | None = None
         if options.cacert or options.cert:
             # what is wrong with these shows before anything is connected
