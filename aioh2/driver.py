@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 import logging
+from collections import Counter
 from collections.abc import Callable
 from typing import Any, ClassVar, Final, Protocol
 
@@ -27,6 +28,7 @@ from .exceptions import (
     ConnectionClosed,
     NotSupported,
     StreamReset,
+    code_name,
     describe_code,
 )
 from .flow import Growth, ReceiveWindow
@@ -170,8 +172,8 @@ class Driver:
         #: Counters for stats.
         self.bytes_received = 0
         self.bytes_sent = 0
-        self.resets_received = 0
-        self.resets_sent = 0
+        self.resets_received: Counter[str] = Counter()
+        self.resets_sent: Counter[str] = Counter()
 
     # --- transport callbacks -----------------------------------------------------------
 
@@ -308,10 +310,8 @@ class Driver:
 
     def _stream_reset(self, event: events.StreamReset) -> None:
         stream = self._streams.get(event.stream_id)
-        if event.remote_reset:
-            self.resets_received += 1
-        else:
-            self.resets_sent += 1
+        resets = self.resets_received if event.remote_reset else self.resets_sent
+        resets[code_name(event.error_code)] += 1
         if stream is None:
             return
         initiator: Any = "peer" if event.remote_reset else "local"
@@ -478,7 +478,7 @@ class Driver:
 
     def send_reset(self, error: StreamReset) -> None:
         """Frame RST_STREAM; who waits to send gets ``error``."""
-        self.resets_sent += 1
+        self.resets_sent[code_name(error.error_code)] += 1
         self.sender.drop(error.stream_id, error)
         if self.connection.is_alive(error.stream_id):
             self.connection.reset_stream(error.stream_id, error.error_code)
@@ -613,6 +613,11 @@ class Driver:
     def _now(self) -> float:
         assert self._loop is not None
         return self._loop.time()
+
+    def budgets_left(self) -> dict[str, float]:
+        """Return the share that is left of each budget, by the option that sets it."""
+        guards = self.connection.guards
+        return guards.left(guards.now if self._loop is None else self._loop.time())
 
     def _send_ping(self, payload: bytes) -> None:
         self.connection.ping(payload)
