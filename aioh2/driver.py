@@ -73,6 +73,9 @@ class Driver:
     name here can meet one in a subclass of that.
     """
 
+    #: Streams that an error names, of those that it was about.
+    NAMED: Final = 3
+
     def __init__(self, protocol: Driven, config: Config, *, client_side: bool) -> None:
         #: What users know; and what a stream calls its protocol.
         self.protocol = protocol
@@ -624,7 +627,8 @@ class Driver:
         self.flush_soon()
 
     def _keepalive_failed(self) -> None:
-        self.abort_for(f"no sign of life for {self.config.keepalive_timeout} s after a PING")
+        limit = self.config.keepalive_timeout
+        self.abort_for(f"blocked on peer: no sign of life for {limit} s after a PING")
 
     def _log_frame(self, event: FrameEvent) -> None:
         way = "<" if event.direction == "received" else ">"
@@ -642,9 +646,9 @@ class Driver:
             unsent = 0 if self.sender.writable else 1
         return self.bytes_sent, unsent
 
-    def begin_shutdown(self, grace: float) -> None:
+    def begin_shutdown(self, grace: float, reason: str) -> None:
         """Begin to close gracefully."""
-        self.closing.begin_shutdown(grace)
+        self.closing.begin_shutdown(grace, reason)
 
     def close_for(self, error_code: ErrorCodes, reason: str) -> None:
         """Close with GOAWAY."""
@@ -718,7 +722,8 @@ class Driver:
     def _open_expired(self) -> None:
         came = "no SETTINGS" if self.bytes_received else "nothing"
         self.connection.go_away(ErrorCodes.SETTINGS_TIMEOUT)
-        self.closing.fail_handshake(f"the peer sent {came} for {self.config.open_timeout} s")
+        limit = self.config.open_timeout
+        self.closing.fail_handshake(f"blocked on peer: the peer sent {came} for {limit} s")
 
     def _handler_returned(self) -> None:
         self.closing.begin_shutdown(self.config.close_timeout)
@@ -732,6 +737,16 @@ class Driver:
         """Send a PING and return its payload."""
         assert self.pings is not None
         return self.pings.start()
+
+    def waits_for(self) -> str:
+        """Name some of the streams that are open, and what those wait for."""
+        named = [
+            f"{stream.id} ({stream.blocked_on})" if stream.blocked_on else f"{stream.id}"
+            for stream in itertools.islice(self._streams.values(), self.NAMED)
+        ]
+        more = len(self._streams) - len(named)
+        said = f"stream{'s' * (len(self._streams) > 1)} {', '.join(named)}"
+        return f"{said} and {more} more" if more else said
 
     def refuse(self, error: ConnectionClosed) -> None:
         """No stream can be opened any more."""

@@ -36,7 +36,7 @@ _Logger: TypeAlias = "logging.LoggerAdapter[logging.Logger]"
 # Header lists as an application gets them.
 _Headers: TypeAlias = "list[tuple[str, str]] | list[tuple[bytes, bytes]]"
 
-#: Names of fields whose values are not shown (RFC 9110 section 11, RFC 6265).
+#: Names of fields whose values give access to something, and are not shown.
 SECRET: Final = frozenset(["authorization", "cookie", "proxy-authorization", "set-cookie"])
 #: What stands for such a value.
 HIDDEN: Final = "..."

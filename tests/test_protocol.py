@@ -151,7 +151,7 @@ class TestNames(Timed):
         *("recv_informational", "send_data", "read_stream", "send_trailers", "recv_trailers"),
         *("end_stream", "reset_stream", "push_stream", "recv_push", "reprioritize"),
         *("set_priority", "open_stream", "stream", "serve", "set_handler", "event_received"),
-        *("wait_open", "ping", "wait_functional", "update_settings", "close_connection"),
+        *("tap", "wait_open", "ping", "wait_functional", "update_settings", "close_connection"),
         *("advertise_alternative_service", "send_origins", "shutdown", "abort"),
         *("wait_closing", "wait_closed", "get_extra_info", "functional_timeout"),
         *("initial_window_size", "max_frame_size", "max_concurrent_streams", "rtt"),
