@@ -947,7 +947,7 @@ class Connection(H2Connection):
     def push_stream(
         self, stream_id: int, promised_stream_id: int, request_headers: Iterable[Any]
     ) -> None:
-        """As h2's."""
+        """As h2's; its fields are kept for the log."""
         if type(request_headers) is not tuple:
             request_headers = list(request_headers)
         self._fields_sent = tuple(request_headers)

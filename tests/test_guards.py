@@ -141,6 +141,17 @@ class TestGuards(unittest.TestCase):
     def setUp(self) -> None:
         self.guards = self.made()
 
+    def test_left(self) -> None:
+        everything = {
+            "reset_budget": 1,
+            "control_budget": 1,
+            "window_update_budget": 1,
+            "empty_frame_budget": 1,
+        }
+        self.assertEqual(self.guards.left(0), everything)
+        self.guards.charge_reset()
+        self.assertEqual(self.guards.left(0), everything | {"reset_budget": 0})
+
     def made(self, **options: Any) -> Guards:
         size = (1, 0)
         return Guards(
