@@ -43,7 +43,7 @@ from .scheduler import Priority, TreeScheduler
 from .sender import Sender
 from .stream import BlockedOn, H2Stream
 from .table import StreamTable
-from .tap import FrameEvent, TapCallback, Taps, describe
+from .tap import FrameEvent, FrameLog, TapCallback, Taps, describe
 from .tunnel import ReaderWriter, open_streams
 from .watchdog import Watchdog
 
@@ -97,8 +97,10 @@ class Driver:
             ),
             config,
         )
-        # Who watches the frames; the log does, where it shows them.
-        self._taps = Taps(name, self._log, self._decode, self._now)
+        # Its id, as the log has it.
+        self._name = name
+        # Who watches the frames, from the first on; the log does, where it shows them.
+        self._taps: Taps | None = None
         if self._log.isEnabledFor(logging.DEBUG):
             self.tap(self._log_frame)
         # Credit for the connection goes back on receipt.
@@ -688,23 +690,14 @@ class Driver:
 
     def tap(self, callback: TapCallback) -> Callable[[], None]:
         """Call ``callback`` with each frame: see :meth:`H2Protocol.tap`."""
-        key = self._taps.add(callback)
-        self.connection.frame_log = self._frame_passed
+        if self._taps is None:
+            self._taps = Taps(
+                self._name, watch=self._watch, decode=self._decode, now=self._now, log=self._log
+            )
+        return self._taps.add(callback)
 
-        def remove() -> None:
-            self._taps.remove(key)
-            self._watch_less()
-
-        return remove
-
-    def _frame_passed(self, direction: str, frame: Any, fields: Fields | None) -> None:
-        self._taps.frame(direction, frame, fields)
-        self._watch_less()
-
-    def _watch_less(self) -> None:
-        if not self._taps:
-            # frames need no objects any more
-            self.connection.frame_log = None
+    def _watch(self, frame_log: FrameLog | None) -> None:
+        self.connection.frame_log = frame_log
 
     def abort(self) -> None:
         """End at once and write nothing more, not even what was framed."""
