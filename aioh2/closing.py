@@ -74,6 +74,9 @@ class Closable(Protocol):
     def end(self, reason: AIOH2Exception) -> None:
         """Nothing more is sent or received: everybody who waits gets a copy of ``reason``."""
 
+    def waits_for(self) -> str:
+        """Say what a graceful end waits for."""
+
     def linger(self, deadline: float) -> bool:
         """Let the peer end its side first, until ``deadline``; False where that cannot be."""
 
@@ -110,6 +113,8 @@ class Closing:
         self.tallies: list[Tally] = []
         # The GOAWAY that the peer has sent.
         self._goaway: ConnectionClosed | None = None
+        # Why a shutdown has begun, where the application has not asked for it.
+        self._cause = ""
         # The PING of a shutdown's round trip.
         self._shutdown_ping: bytes | None = None
         #: Whether nothing is sent or received any more, and why.
@@ -177,7 +182,7 @@ class Closing:
             self.tallies.remove(tally)
         return tally.result
 
-    def begin_shutdown(self, grace: float) -> None:
+    def begin_shutdown(self, grace: float, reason: str = "") -> None:
         """Begin to close gracefully: see :meth:`H2Protocol.shutdown`."""
         if self.over:
             return
@@ -192,13 +197,16 @@ class Closing:
         if self._grace_timer is None or self._grace_timer.when() > now + grace:
             if self._grace_timer is not None:
                 self._grace_timer.cancel()
-            self._grace_timer = loop.call_at(now + grace, self._grace_over)
+            self._grace_timer = loop.call_at(now + grace, self._grace_over, grace)
         if not self.draining and self._shutdown_ping is None:
+            self._cause = reason
             self._announce_end()
 
     def _announce_end(self) -> None:
         self._go_away()
-        error = ConnectionClosed(ErrorCodes.NO_ERROR, initiator="local", retryable=True)
+        error = ConnectionClosed(
+            ErrorCodes.NO_ERROR, initiator="local", reason=self._cause, retryable=True
+        )
         self._closable.refuse(error)
         if self._client_side and not self._config.enable_push:
             # nothing of the server's can be on its way
@@ -218,13 +226,14 @@ class Closing:
         self._connection.go_away(ErrorCodes.NO_ERROR)
         self._closable.settle()
 
-    def _grace_over(self) -> None:
+    def _grace_over(self, grace: float) -> None:
+        if self._shutdown_ping is not None:
+            blocked = "peer, which has not acknowledged a PING"
+        else:
+            blocked = self._closable.waits_for()
+        reason = f"the grace time is over: blocked on {blocked} for {grace} s"
         last = self._connection.go_away(ErrorCodes.NO_ERROR)
-        self._close(
-            ConnectionClosed(
-                ErrorCodes.NO_ERROR, last, None, "local", reason="the grace time is over"
-            )
-        )
+        self._close(ConnectionClosed(ErrorCodes.NO_ERROR, last, None, "local", reason=reason))
 
     def goaway_received(self, goaway: ConnectionClosed) -> None:
         """The peer has sent GOAWAY."""
@@ -245,7 +254,7 @@ class Closing:
             self._connection.go_away(ErrorCodes.NO_ERROR)
         else:
             last = self._connection.highest_inbound_stream_id
-            reason = ConnectionClosed(ErrorCodes.NO_ERROR, last, None, "local")
+            reason = ConnectionClosed(ErrorCodes.NO_ERROR, last, None, "local", reason=self._cause)
         self._close(reason, linger=not self._client_side)
 
     def _go_away(self) -> None:
@@ -343,7 +352,7 @@ class Closing:
             reason = HandshakeError(f"the peer closed the connection before its SETTINGS{after}")
         elif self._going_away and drained and exc is None:
             # it closes a little earlier than this side would have
-            reason = ConnectionClosed(ErrorCodes.NO_ERROR, initiator="local")
+            reason = ConnectionClosed(ErrorCodes.NO_ERROR, initiator="local", reason=self._cause)
         else:
             reason = ConnectionClosed(reason=str(exc) if exc else "")
         reason.__cause__ = exc

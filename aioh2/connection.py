@@ -300,6 +300,8 @@ class Connection(H2Connection):
         #: Inbound streams that the peer has reset, and that the application still works on: as
         #: many as MAX_CONCURRENT_STREAMS, then new ones are refused.
         self.held_streams = 0
+        #: Streams of the peer's that were turned away with REFUSED_STREAM.
+        self.refused = 0
         #: Called, when not None, with "<" or ">", each frame, and the fields of a header block:
         #: None where it has none, or they cannot be decoded.
         self.frame_log: Callable[[str, Frame, Fields | None], None] | None = None
@@ -423,6 +425,7 @@ class Connection(H2Connection):
             # one RST_STREAM is enough (RFC 9113 section 5.4.2)
             return []
         self.guards.charge_reset()
+        self.refused += code is ErrorCodes.REFUSED_STREAM
         stream = self.streams.get(stream_id)
         events: list[Event] = []
         if stream is not None and not stream.closed:
@@ -728,6 +731,11 @@ class Connection(H2Connection):
             raise StreamError(stream_id, ErrorCodes.PROTOCOL_ERROR, str(error)) from None
 
     @property
+    def frame_counts(self) -> tuple[list[int], list[int]]:
+        """Frames that have come, and that were framed, by type: see :data:`frames.COUNTED`."""
+        return self.incoming_buffer.counts, self._output.counts
+
+    @property
     def units_received(self) -> int:
         """Frames and header blocks that have come completely."""
         return self.incoming_buffer.units
@@ -939,7 +947,7 @@ class Connection(H2Connection):
     def push_stream(
         self, stream_id: int, promised_stream_id: int, request_headers: Iterable[Any]
     ) -> None:
-        """As h2's."""
+        """As h2's; its fields are kept for the log."""
         if type(request_headers) is not tuple:
             request_headers = list(request_headers)
         self._fields_sent = tuple(request_headers)
@@ -1037,6 +1045,8 @@ class Connection(H2Connection):
             # nothing goes after the GOAWAY of a connection error (RFC 9113 section 5.4.1)
             return
         super()._prepare_for_sending(frames)
+        for frame in frames:
+            self._output.counts[frame.type or 0] += 1
         if self.frame_log is not None:
             self._log_sent(self.frame_log, frames)
 

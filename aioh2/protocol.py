@@ -27,7 +27,7 @@ from .headers import HeaderInput, HeaderList
 from .pings import Pings
 from .scheduler import Priority
 from .stream import BytesLike, H2Stream
-from .tap import TapCallback
+from .tap import TapCallback, frame_name
 
 __all__ = ["Drained", "H2Protocol", "Stats"]
 
@@ -41,7 +41,7 @@ _is_field_value = re.compile(rb"[\t -~]+").fullmatch
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Stats:
-    """Counts of one connection at one moment."""
+    """Counts of one connection at one moment; the mappings have no entries for nothing."""
 
     #: Bytes that came from and went to the transport.
     bytes_received: int
@@ -54,6 +54,20 @@ class Stats:
     resets_sent: int
     #: Latest round-trip time of a PING, in seconds.
     rtt: float | None
+    #: The shortest of all: nearest to what the path needs.
+    shortest_rtt: float | None
+    #: Frames that have come, and that were framed, by the name of their type: ``"HEADERS"``.
+    #: Types that no RFC which aioh2 knows has named are ``"0xfa"`` or ``"unknown"``.
+    frames_received: Mapping[str, int]
+    frames_sent: Mapping[str, int]
+    #: The peer's streams that were turned away with REFUSED_STREAM before they began.
+    streams_refused: int
+    #: The resets, by the name of their code: ``"CANCEL"``, ``"unknown code"``.
+    resets_received_by_code: Mapping[str, int]
+    resets_sent_by_code: Mapping[str, int]
+    #: What is left of each abuse budget, from 1 down to 0, by the option that sets it; 1 where it
+    #: is off. At 0, only what honest traffic earns is still paid for.
+    budgets: Mapping[str, float]
 
 
 def check_grace(grace: object) -> None:
@@ -64,6 +78,12 @@ def check_grace(grace: object) -> None:
         raise TypeError(f"grace must be a number of seconds or None, not {grace!r}")
     if not grace >= 0:
         raise ValueError(f"grace must be at least 0 seconds, not {grace}")
+
+
+def _by_type(counts: list[int]) -> dict[str, int]:
+    *known, others = counts
+    by_type = {frame_name(kind): count for kind, count in enumerate(known) if count}
+    return by_type | ({"unknown": others} if others else {})
 
 
 class _Opening:
@@ -601,14 +621,23 @@ class H2Protocol(asyncio.Protocol):
     @property
     def stats(self) -> Stats:
         """Counts up to now."""
+        received, sent = self._driver.connection.frame_counts
+        pings = self._driver.pings
         return Stats(
             bytes_received=self._driver.bytes_received,
             bytes_sent=self._driver.bytes_sent,
             streams_opened=self._driver.table.opened,
             streams_open=len(self._driver.table.open),
-            resets_received=self._driver.resets_received,
-            resets_sent=self._driver.resets_sent,
+            resets_received=self._driver.resets_received.total(),
+            resets_sent=self._driver.resets_sent.total(),
             rtt=self.rtt,
+            shortest_rtt=pings.shortest_rtt if pings is not None else None,
+            frames_received=_by_type(received),
+            frames_sent=_by_type(sent),
+            streams_refused=self._driver.connection.refused,
+            resets_received_by_code=dict(self._driver.resets_received),
+            resets_sent_by_code=dict(self._driver.resets_sent),
+            budgets=self._driver.budgets_left(),
         )
 
     @property

@@ -7,6 +7,7 @@ left out of both.
 from __future__ import annotations
 
 import dataclasses
+import functools
 import json
 import logging
 import time as clocks
@@ -30,13 +31,13 @@ from hyperframe.frame import (
     WindowUpdateFrame,
 )
 
-__all__ = ["FrameEvent", "TapCallback", "Taps", "describe", "frame_name", "json_lines"]
+__all__ = ["FrameEvent", "FrameLog", "TapCallback", "Taps", "describe", "frame_name", "json_lines"]
 
 _Logger: TypeAlias = "logging.LoggerAdapter[logging.Logger]"
 # Header lists as an application gets them.
 _Headers: TypeAlias = "list[tuple[str, str]] | list[tuple[bytes, bytes]]"
 
-#: Names of fields whose values are not shown (RFC 9110 section 11, RFC 6265).
+#: Names of fields whose values give access to something, and are not shown.
 SECRET: Final = frozenset(["authorization", "cookie", "proxy-authorization", "set-cookie"])
 #: What stands for such a value.
 HIDDEN: Final = "..."
@@ -92,41 +93,54 @@ class FrameEvent:
 
 #: What is called with each frame.
 TapCallback: TypeAlias = Callable[[FrameEvent], object]
+#: What :class:`Taps` calls them from: direction, frame, decoded fields.
+FrameLog: TypeAlias = Callable[[str, Frame, Any], None]
 
 
 class Taps:
-    """Who watches the frames of one connection."""
+    """Who watches the frames of one connection.
+
+    ``watch``: called with what has to be called with each frame, its direction (``<`` or ``>``)
+    and its decoded fields; with None when nobody watches any more.
+    """
+
+    __slots__ = ("_callbacks", "_decode", "_log", "_name", "_now", "_watch")
 
     def __init__(
-        self, name: str, log: _Logger, decode: Callable[[Any], Any], now: Callable[[], float]
+        self,
+        name: str,
+        *,
+        watch: Callable[[FrameLog | None], None],
+        decode: Callable[[Any], Any],
+        now: Callable[[], float],
+        log: _Logger,
     ) -> None:
         # The connection, as events name it.
         self._name = name
-        # Told of callbacks that fail.
-        self._log = log
+        self._watch = watch
         # Makes of a header list what an application gets.
         self._decode = decode
         # The loop's clock.
         self._now = now
+        # Told of callbacks that fail.
+        self._log = log
         # Who is called, in order, each under a key of its own: one may be there twice.
         self._callbacks: dict[object, TapCallback] = {}
 
-    def __len__(self) -> int:
-        """How many watch."""
-        return len(self._callbacks)
-
-    def add(self, callback: TapCallback) -> object:
-        """Call ``callback`` with each frame from now on; return what :meth:`remove` takes."""
+    def add(self, callback: TapCallback) -> Callable[[], None]:
+        """Call ``callback`` with each frame from now on; return what removes it."""
         key = object()
         self._callbacks[key] = callback
-        return key
+        self._watch(self._passed)
+        return functools.partial(self._remove, key)
 
-    def remove(self, key: object) -> None:
-        """Call it no more; one that is gone already is no error."""
+    def _remove(self, key: object) -> None:
         self._callbacks.pop(key, None)
+        if not self._callbacks:
+            # frames need no objects any more
+            self._watch(None)
 
-    def frame(self, direction: str, frame: Frame, fields: Any) -> None:
-        """A frame has come (``<``) or goes out (``>``), with these decoded fields or None."""
+    def _passed(self, direction: str, frame: Frame, fields: Any) -> None:
         event = FrameEvent(
             self._now(),
             "received" if direction == "<" else "sent",
@@ -138,7 +152,7 @@ class Taps:
             try:
                 callback(event)
             except Exception:
-                self.remove(key)
+                self._remove(key)
                 self._log.exception("the tap %r failed and is removed", callback)
 
 

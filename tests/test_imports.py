@@ -98,6 +98,7 @@ PUBLIC = {
     "protocol": {"Drained", "H2Protocol"},
     "stream": {"H2Stream"},
     "scheduler": {"Priority"},
+    "handlers": {"current_stream"},
     "headers": {"HeaderInput", "HeaderList"},
     "config": {"Config"},
     "exceptions": {
