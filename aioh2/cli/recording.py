@@ -161,8 +161,10 @@ class Recorder:
             if reason == before:
                 continue
             changed = now
-            if before == "stream slot" and exchange.opened is not None:
-                # where many are opened at once, this sample comes late
+            # where many are opened at once, this sample comes late
+            if reason == "stream slot" and exchange.began is not None:
+                changed = self.moment(exchange.began)
+            elif before == "stream slot" and exchange.opened is not None:
                 changed = self.moment(exchange.opened)
             if before is not None:
                 self._waits[exchange].append((since, changed, before))
