@@ -5,13 +5,14 @@ from __future__ import annotations
 import argparse
 import asyncio
 import ssl
+from collections.abc import Iterable
 from typing import Any, TypeVar
 
 from ..client import open_connection, open_unix_connection
 from ..exceptions import AIOH2Exception, HandshakeError
 from ..protocol import H2Protocol
 from .exits import Exit, Failure, explain
-from .urls import Origin
+from .urls import URL, Origin
 
 __all__ = ["Connector", "add_options", "load_certificate", "seconds"]
 
@@ -65,16 +66,15 @@ def load_certificate(context: ssl.SSLContext, cert: str, key: str | None) -> Non
 
 
 class Connector:
-    """Makes connections by the options; raises :class:`Failure` for options that are wrong."""
+    """Makes connections for ``urls``; raises :class:`Failure` for options that are wrong."""
 
-    def __init__(self, options: argparse.Namespace) -> None:
+    def __init__(self, options: argparse.Namespace, urls: Iterable[URL]) -> None:
         self._options = options
         if options.key and not options.cert:
             raise Failure(Exit.USAGE, "--key goes with --cert")
-        # One for all connections, made when it is needed: to read all authorities takes long.
+        # One for all connections, made before the first: to read all authorities takes long.
         self._context: ssl.SSLContext | None = None
-        if options.cacert or options.cert:
-            # what is wrong with these shows before anything is connected
+        if options.cacert or options.cert or any(u.origin.scheme == "https" for u in urls):
             self._context = self._make_context()
 
     def _make_context(self) -> ssl.SSLContext:
@@ -114,9 +114,7 @@ class Connector:
         return f"{origin} at {self._options.unix}" if self._options.unix else str(origin)
 
     async def _connect(self, origin: Origin, cls: type[ProtocolT]) -> ProtocolT:
-        context = None
-        if origin.scheme == "https":
-            context = self._context = self._context or self._make_context()
+        context = self._context if origin.scheme == "https" else None
         limits: dict[str, Any] = {
             "open_timeout": self._options.connect_timeout,
             "close_timeout": _CLOSE_TIMEOUT,

@@ -58,7 +58,7 @@ def add(parsers: Any) -> None:
 async def run(options: argparse.Namespace) -> Exit:
     """Make the requests; return the exit code."""
     urls = [URL.parse(text) for text in options.urls]
-    request, connector = Request(options, urls), Connector(options)
+    request, connector = Request(options, urls), Connector(options, urls)
     sinks = _sinks(options, urls)
     exchanges = [Exchange(url, sink) for url, sink in zip(urls, sinks, strict=True)]
     notes = Notes()

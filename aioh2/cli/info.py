@@ -96,7 +96,8 @@ def _name(code: int) -> str:
 async def run(options: argparse.Namespace) -> Exit:
     """Ask, and write what is found; return the exit code."""
     url = URL.parse(options.url, bare=True)
-    async with await Connector(options).connect(url.origin, Informed) as protocol:
+    connector = Connector(options, [url])
+    async with await connector.connect(url.origin, Informed) as protocol:
         told: dict[str, Any] = {"url": str(url), "address": _address(protocol)}
         told["tls"] = _tls(protocol)
         error = None

@@ -58,8 +58,8 @@ def _count(text: str) -> int:
 
 async def run(options: argparse.Namespace) -> Exit:
     """Send PINGs; return the exit code."""
-    origin = URL.parse(options.host, bare=True).origin
-    connector = Connector(options)
+    url = URL.parse(options.host, bare=True)
+    origin, connector = url.origin, Connector(options, [url])
     cls = traced(Notes()) if options.verbose else H2Protocol
     async with await connector.connect(origin, cls) as protocol:
         pings = Pings(origin, options)

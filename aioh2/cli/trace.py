@@ -58,7 +58,7 @@ def _repeat(text: str) -> int:
 async def run(options: argparse.Namespace) -> Exit:
     """Make the requests, and write the page; return the exit code."""
     urls = [URL.parse(text) for text in options.urls] * options.repeat
-    request, connector = Request(options, urls), Connector(options)
+    request, connector = Request(options, urls), Connector(options, urls)
     path = pathlib.Path(options.output)
     exchanges = [Exchange(url, Tossed()) for url in urls]
     recorder = Recorder(exchanges)
