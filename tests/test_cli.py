@@ -293,6 +293,12 @@ class TestURLs(unittest.TestCase):
                 URL.parse(text)
             self.assertEqual(caught.exception.code, Exit.USAGE)
 
+    def test_a_password_is_not_repeated(self) -> None:
+        with self.assertRaises(Failure) as caught:
+            URL.parse("http://user:secret@a.test/x")
+        self.assertIn("'http://...@a.test/x'", str(caught.exception))
+        self.assertNotIn("secret", str(caught.exception))
+
     def test_file_names(self) -> None:
         for path, name in (
             ("/", ""),
@@ -1218,6 +1224,17 @@ class TestProcess(CommandCase):
         ):
             runpy.run_module("aioh2", run_name="__main__")
         self.assertEqual(ended.exception.code, 2)
+
+    async def test_closed_streams(self) -> None:
+        async with self.serving() as url:
+            with contextlib.ExitStack() as stack:
+                for name in ("stdin", "stdout", "stderr"):
+                    stack.enter_context(mock.patch.object(sys, name, None))
+                arguments = ("get", f"{url}/echo", "-d", "@-")
+                code = await asyncio.to_thread(aioh2.cli.main, arguments)
+                for stream in (sys.stdin, sys.stdout, sys.stderr):
+                    stream.close()
+        self.assertEqual((code, self.requests[0]["content-length"]), (0, "0"))
 
     def test_interrupted(self) -> None:
         def interrupt(coroutine: Any) -> None:

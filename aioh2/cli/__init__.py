@@ -32,6 +32,7 @@ class _Parser(argparse.ArgumentParser):
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command; return the exit code. ``arguments``: None for those of the process."""
+    _open_closed()
     try:
         try:
             options = _parser().parse_args(arguments)
@@ -50,6 +51,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
         _close_stdout()
         return _fail(Exit.USAGE, f"standard output: {explain(error)}")
     return int(code)
+
+
+def _open_closed() -> None:
+    """Give the process the standard streams that it was started without, as with ``>&-``."""
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        if getattr(sys, name) is None:
+            setattr(sys, name, os.fdopen(os.open(os.devnull, os.O_RDWR), mode))
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -78,7 +78,7 @@ class Request:
 def _field(text: str) -> tuple[str, str]:
     match = _FIELD.fullmatch(text)
     if match is None:
-        raise Failure(Exit.USAGE, f"a header is 'NAME: VALUE', not {text!r}")
+        raise Failure(Exit.USAGE, f"a header is 'NAME: VALUE', not {text.split(' ')[0]!r} ...")
     name = match["name"].lower()
     return ":authority" if name == "host" else name, match["value"].strip(" \t")
 

@@ -75,7 +75,9 @@ class URL(NamedTuple):
         if scheme not in _PORTS:
             raise _bad(text, "it has to begin with http:// or https://")
         if "@" in match["authority"]:
-            raise _bad(text, "a user name is not sent; use -H 'authorization: ...'")
+            # what is written may be kept, and a password should not be
+            shown = f"{scheme}://...@{match['authority'].rpartition('@')[2]}{match['target']}"
+            raise _bad(shown, "a user name is not sent; use -H 'authorization: ...'")
         authority = _AUTHORITY.fullmatch(match["authority"])
         if authority is None:
             raise _bad(text, "its host is malformed (an IPv6 address goes into brackets)")
