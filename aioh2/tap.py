@@ -31,16 +31,15 @@ from hyperframe.frame import (
     WindowUpdateFrame,
 )
 
-from .headers import HeaderList
+from .headers import SECRET, HeaderList
 
 __all__ = ["FrameEvent", "FrameLog", "TapCallback", "Taps", "describe", "frame_name", "json_lines"]
 
 _Logger: TypeAlias = "logging.LoggerAdapter[logging.Logger]"
 
-#: Names of fields whose values give access to something, and are not shown.
-SECRET: Final = frozenset(["authorization", "cookie", "proxy-authorization", "set-cookie"])
-#: What stands for such a value.
-HIDDEN: Final = "..."
+# Names of fields whose values are not shown, and what stands for such a value.
+_SECRET: Final = frozenset(name.decode("ascii") for name in SECRET)
+_HIDDEN: Final = "..."
 
 # RFC 9113 section 6, RFC 7838 section 4, RFC 8336 section 2, RFC 9218 section 7.1.
 _NAMES: Final = {
@@ -226,7 +225,8 @@ def _details(frame: Frame, headers: HeaderList | None, secrets: bool) -> dict[st
 def _shown(headers: HeaderList, secrets: bool) -> list[list[str]]:
     fields = ((_text(name), _text(value)) for name, value in headers)
     return [
-        [name, value if secrets or name.lower() not in SECRET else HIDDEN] for name, value in fields
+        [name, value if secrets or name.lower() not in _SECRET else _HIDDEN]
+        for name, value in fields
     ]
 
 
