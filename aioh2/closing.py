@@ -182,7 +182,7 @@ class Closing:
             self.tallies.remove(tally)
         return tally.result
 
-    def begin_shutdown(self, grace: float, reason: str = "") -> None:
+    def begin_shutdown(self, grace: float, *, reason: str = "") -> None:
         """Begin to close gracefully: see :meth:`H2Protocol.shutdown`."""
         if self.over:
             return

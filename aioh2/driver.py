@@ -650,7 +650,7 @@ class Driver:
 
     def begin_shutdown(self, grace: float, reason: str) -> None:
         """Begin to close gracefully."""
-        self.closing.begin_shutdown(grace, reason)
+        self.closing.begin_shutdown(grace, reason=reason)
 
     def close_for(self, error_code: ErrorCodes, reason: str) -> None:
         """Close with GOAWAY."""

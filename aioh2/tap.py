@@ -12,7 +12,7 @@ import json
 import logging
 import time as clocks
 from collections.abc import Callable, Iterator
-from typing import Any, Final, Literal, Protocol, TypeAlias
+from typing import Any, Final, Literal, TextIO, TypeAlias
 
 from h2.errors import ErrorCodes
 from h2.settings import SettingCodes
@@ -31,16 +31,15 @@ from hyperframe.frame import (
     WindowUpdateFrame,
 )
 
+from .headers import SECRET, HeaderList
+
 __all__ = ["FrameEvent", "FrameLog", "TapCallback", "Taps", "describe", "frame_name", "json_lines"]
 
 _Logger: TypeAlias = "logging.LoggerAdapter[logging.Logger]"
-# Header lists as an application gets them.
-_Headers: TypeAlias = "list[tuple[str, str]] | list[tuple[bytes, bytes]]"
 
-#: Names of fields whose values give access to something, and are not shown.
-SECRET: Final = frozenset(["authorization", "cookie", "proxy-authorization", "set-cookie"])
-#: What stands for such a value.
-HIDDEN: Final = "..."
+# Names of fields whose values are not shown, and what stands for such a value.
+_SECRET: Final = frozenset(name.decode("ascii") for name in SECRET)
+_HIDDEN: Final = "..."
 
 # RFC 9113 section 6, RFC 7838 section 4, RFC 8336 section 2, RFC 9218 section 7.1.
 _NAMES: Final = {
@@ -74,7 +73,7 @@ _SHOWN: Final = 200
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class FrameEvent:
-    """A frame that was received or is sent, as :meth:`H2Protocol.tap` tells of it."""
+    """A frame that was received or is sent, as :meth:`~aioh2.H2Protocol.tap` tells of it."""
 
     #: Seconds of the event loop's clock; ``time.time() + event.time - loop.time()`` is the time
     #: of day.
@@ -88,7 +87,7 @@ class FrameEvent:
     frame: Frame
     #: The header list of HEADERS and PUSH_PROMISE as it was sent, in pairs of what
     #: ``header_encoding`` says; None where it cannot be decoded, and for all other frames.
-    headers: _Headers | None
+    headers: HeaderList | None
 
 
 #: What is called with each frame.
@@ -156,15 +155,8 @@ class Taps:
                 self._log.exception("the tap %r failed and is removed", callback)
 
 
-class TextFile(Protocol):
-    """Where lines are written."""
-
-    def write(self, text: str, /) -> object:
-        """Write ``text``."""
-
-
-def json_lines(file: TextFile, *, secrets: bool = False) -> TapCallback:
-    """Return a callback for :meth:`H2Protocol.tap` that writes a line of JSON for each frame.
+def json_lines(file: TextIO, *, secrets: bool = False) -> TapCallback:
+    """Return a callback of :meth:`~aioh2.H2Protocol.tap` that writes each frame as a line of JSON.
 
     ``file``: open for text. It may be that of several connections, and is neither flushed nor
     closed. ``secrets``: whether the values of authorization, proxy-authorization, cookie and
@@ -221,7 +213,7 @@ def _flags(frame: Frame) -> list[str]:
 # --- what frames say -----------------------------------------------------------------------
 
 
-def _details(frame: Frame, headers: _Headers | None, secrets: bool) -> dict[str, Any]:
+def _details(frame: Frame, headers: HeaderList | None, secrets: bool) -> dict[str, Any]:
     """Return what is of one type of frame only, as JSON has it."""
     read = _READ.get(frame.type or 0)
     details = {} if read is None else read(frame)
@@ -230,10 +222,11 @@ def _details(frame: Frame, headers: _Headers | None, secrets: bool) -> dict[str,
     return details
 
 
-def _shown(headers: _Headers, secrets: bool) -> list[list[str]]:
+def _shown(headers: HeaderList, secrets: bool) -> list[list[str]]:
     fields = ((_text(name), _text(value)) for name, value in headers)
     return [
-        [name, value if secrets or name.lower() not in SECRET else HIDDEN] for name, value in fields
+        [name, value if secrets or name.lower() not in _SECRET else _HIDDEN]
+        for name, value in fields
     ]
 
 
@@ -311,7 +304,7 @@ _READ: Final[dict[int, Callable[[Any], dict[str, Any]]]] = {
 # --- as a line of the log ------------------------------------------------------------------
 
 
-def describe(frame: Frame, headers: _Headers | None = None, *, secrets: bool = False) -> str:
+def describe(frame: Frame, headers: HeaderList | None = None, *, secrets: bool = False) -> str:
     """Return a frame as a line of the log: ``HEADERS stream 1, END_STREAM, :method GET``.
 
     ``secrets``: as of :func:`json_lines`. Long values are cut, and what cannot be printed is
@@ -320,7 +313,7 @@ def describe(frame: Frame, headers: _Headers | None = None, *, secrets: bool = F
     return f"{frame_name(frame.type or 0)} {', '.join(_parts(frame, headers, secrets))}".rstrip()
 
 
-def _parts(frame: Frame, headers: _Headers | None, secrets: bool) -> Iterator[str]:
+def _parts(frame: Frame, headers: HeaderList | None, secrets: bool) -> Iterator[str]:
     if frame.stream_id:
         yield f"stream {frame.stream_id}"
     elif frame.type == WindowUpdateFrame.type:

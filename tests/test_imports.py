@@ -60,8 +60,8 @@ PACKAGES = {room_of(path.parent / "__init__.py") for path in FOLDER.glob("*/__in
 ORDER = (
     {"exceptions"},
     {"config"},
-    {"headers", "flow", "guards", "health", "scheduler", "codec", "slots", "tap", "timeouts"},
-    {"frames", "machines", "body"},
+    {"headers", "flow", "guards", "health", "scheduler", "codec", "slots", "timeouts"},
+    {"frames", "machines", "body", "tap"},
     {"connection"},
     {"stream"},
     {"sender", "handlers", "pings", "watchdog", "tunnel"},
