@@ -17,6 +17,7 @@ from .exceptions import (
     StreamClosed,
     StreamReset,
 )
+from .handlers import current_stream
 from .headers import HeaderInput, HeaderList
 from .protocol import Drained, H2Protocol, Stats
 from .scheduler import Priority
@@ -45,6 +46,7 @@ __all__ = [
     "Stats",
     "StreamClosed",
     "StreamReset",
+    "current_stream",
     "open_connection",
     "open_unix_connection",
     "start_server",

@@ -180,7 +180,7 @@ async def _open(protocol: ProtocolT, create: Callable[[], Awaitable[Any]]) -> Pr
         protocol.abort()
         if isinstance(error, TimeoutError) and deadline.expired():
             raise HandshakeError(
-                f"no HTTP/2 connection within {limit} s: {_what_is_missing(protocol)}"
+                f"no HTTP/2 connection within {limit} s: blocked on {_what_is_missing(protocol)}"
             ) from error
         if isinstance(error, tls.SSLError) and "no application protocol" in str(error):
             raise HandshakeError("the server does not offer ALPN 'h2'") from error
@@ -190,7 +190,7 @@ async def _open(protocol: ProtocolT, create: Callable[[], Awaitable[Any]]) -> Pr
 
 def _what_is_missing(protocol: H2Protocol) -> str:
     if protocol.stats.bytes_received:
-        return "the server sent no SETTINGS"
+        return "peer: the server sent no SETTINGS"
     if protocol.stats.bytes_sent:
-        return "the server sent nothing"
-    return "TCP or TLS was not established"
+        return "peer: the server sent nothing"
+    return "transport: TCP or TLS was not established"

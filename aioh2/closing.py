@@ -83,6 +83,9 @@ class Closable(Protocol):
     def end(self, reason: AIOH2Exception) -> None:
         """Nothing more is sent or received: everybody who waits gets a copy of ``reason``."""
 
+    def waits_for(self) -> str:
+        """Say what a graceful end waits for."""
+
     def linger(self, deadline: float) -> bool:
         """Let the peer end its side first, until ``deadline``; False where that cannot be."""
 
@@ -127,6 +130,8 @@ class Closing:
         self._goaway: ConnectionClosed | None = None
         # What the GOAWAYs of a shutdown tell the peer besides.
         self._debug_data: bytes | None = None
+        # Why a shutdown has begun, where the application has not asked for it.
+        self._cause = ""
         # The PING of a shutdown's round trip.
         self._shutdown_ping: bytes | None = None
         #: Whether nothing is sent or received any more, and why.
@@ -203,7 +208,7 @@ class Closing:
         """
         tally = Tally(streams if not self.over else set(), inside=inside)
         self.tallies.append(tally)
-        self.begin_shutdown(grace, debug_data)
+        self.begin_shutdown(grace, debug_data=debug_data)
         self._check_tallies()
         try:
             await tally.done
@@ -228,7 +233,9 @@ class Closing:
         for tally in self.tallies:
             tally.check(shutting_down)
 
-    def begin_shutdown(self, grace: float, debug_data: bytes | None = None) -> None:
+    def begin_shutdown(
+        self, grace: float, *, reason: str = "", debug_data: bytes | None = None
+    ) -> None:
         """Begin to close gracefully: see :meth:`H2Protocol.shutdown`."""
         if self.over:
             return
@@ -246,13 +253,16 @@ class Closing:
             if self._grace_timer is not None:
                 self._grace_timer.cancel()
             self._grace_end = now + grace
-            self._grace_timer = loop.call_at(self._grace_end, self._grace_over)
+            self._grace_timer = loop.call_at(self._grace_end, self._grace_over, grace)
         if not self.draining and self._shutdown_ping is None:
+            self._cause = reason
             self._announce_end()
 
     def _announce_end(self) -> None:
         self._go_away()
-        error = ConnectionClosed(ErrorCodes.NO_ERROR, initiator="local", retryable=True)
+        error = ConnectionClosed(
+            ErrorCodes.NO_ERROR, initiator="local", reason=self._cause, retryable=True
+        )
         self._closable.refuse(error)
         if self._client_side and not self._config.enable_push:
             # nothing of the server's can be on its way
@@ -276,17 +286,17 @@ class Closing:
     def _final_goaway(self) -> int:
         return self._connection.go_away(ErrorCodes.NO_ERROR, self._debug_data or b"")
 
-    def _grace_over(self) -> None:
-        last = self._final_goaway()
-        self._close(
-            ConnectionClosed(
-                ErrorCodes.NO_ERROR,
-                last,
-                self._debug_data,
-                "local",
-                reason="the grace time is over",
-            )
-        )
+    def _grace_over(self, grace: float) -> None:
+        if self._shutdown_ping is not None:
+            blocked = "peer, which has not acknowledged a PING"
+        else:
+            blocked = self._closable.waits_for()
+        reason = f"the grace time is over: blocked on {blocked} for {grace} s"
+        self._close(self._shut_down(self._final_goaway(), reason))
+
+    def _shut_down(self, last: int, reason: str) -> ConnectionClosed:
+        code = ErrorCodes.NO_ERROR
+        return ConnectionClosed(code, last, self._debug_data, "local", reason=reason)
 
     def goaway_received(self, goaway: ConnectionClosed) -> None:
         """The peer has sent GOAWAY."""
@@ -308,7 +318,7 @@ class Closing:
             self._final_goaway()
         else:
             last = self._connection.highest_inbound_stream_id
-            reason = ConnectionClosed(ErrorCodes.NO_ERROR, last, self._debug_data, "local")
+            reason = self._shut_down(last, self._cause)
         self._close(reason, linger=not self._client_side)
 
     def _go_away(self) -> None:
@@ -422,7 +432,7 @@ class Closing:
             reason = HandshakeError(f"the peer closed the connection before its SETTINGS{after}")
         elif self._going_away and drained and exc is None:
             # it closes a little earlier than this side would have
-            reason = ConnectionClosed(ErrorCodes.NO_ERROR, initiator="local")
+            reason = ConnectionClosed(ErrorCodes.NO_ERROR, initiator="local", reason=self._cause)
         else:
             reason = ConnectionClosed(reason=str(exc) if exc else "")
         reason.__cause__ = exc

@@ -77,6 +77,8 @@ __all__ = [
 
 _Handled = tuple[list[Frame], list[Event]]
 
+# Frames that begin a header block.
+_BLOCKS: Final = frozenset([HeadersFrame, PushPromiseFrame])
 _RECEIVING: Final = frozenset([StreamState.OPEN, StreamState.HALF_CLOSED_LOCAL])
 _HEADERS: Final = HeadersFrame.type
 _DATA: Final = DataFrame.type
@@ -298,8 +300,13 @@ class Connection(H2Connection):
         #: Inbound streams that the peer has reset, and that the application still works on: as
         #: many as MAX_CONCURRENT_STREAMS, then new ones are refused.
         self.held_streams = 0
-        #: Called with "<" or ">" and each frame, when not None.
-        self.frame_log: Callable[[str, Frame], None] | None = None
+        #: Streams of the peer's that were turned away with REFUSED_STREAM.
+        self.refused = 0
+        #: Called, when not None, with "<" or ">", each frame, and the fields of a header block:
+        #: None where it has none, or they cannot be decoded.
+        self.frame_log: Callable[[str, Frame, Fields | None], None] | None = None
+        # The fields of the header block that is framed next, for the log.
+        self._fields_sent: Fields | None = None
 
     # --- opening -----------------------------------------------------------------------
 
@@ -395,11 +402,12 @@ class Connection(H2Connection):
         kind, end_stream, stream_id, payload = frame
         if kind == _DATA:
             return self._receive_content(stream_id, payload, len(payload), end_stream)
-        return self._receive_block(stream_id, payload, end_stream)
+        return self._receive_block(stream_id, self._decode(payload), end_stream)
 
     def _receive_frame(self, frame: Frame) -> list[Event]:
-        if self.frame_log is not None:
-            self.frame_log("<", frame)
+        if self.frame_log is not None and frame.__class__ not in _BLOCKS:
+            # those are logged with what is in their block
+            self.frame_log("<", frame, None)
         frames, events = self._frame_dispatch_table[frame.__class__](frame)
         self._prepare_for_sending(frames)
         return cast(list[Event], events)
@@ -417,6 +425,7 @@ class Connection(H2Connection):
             # one RST_STREAM is enough (RFC 9113 section 5.4.2)
             return []
         self.guards.charge_reset()
+        self.refused += code is ErrorCodes.REFUSED_STREAM
         stream = self.streams.get(stream_id)
         events: list[Event] = []
         if stream is not None and not stream.closed:
@@ -468,6 +477,16 @@ class Connection(H2Connection):
         except HPACKError as error:
             raise CompressionError(str(error)) from error
 
+    def _decode_block_of(self, frame: HeadersFrame | PushPromiseFrame) -> Fields:
+        """Decode the block of a frame, and log the frame with that."""
+        fields = None
+        try:
+            fields = self._decode(frame.data)
+        finally:
+            if self.frame_log is not None:
+                self.frame_log("<", frame, fields)
+        return fields
+
     def _check(self, stream_id: int, fields: Fields, kind: Kind) -> Facts:
         extended = bool(_in_force(self.local_settings, SettingCodes.ENABLE_CONNECT_PROTOCOL))
         try:
@@ -494,10 +513,11 @@ class Connection(H2Connection):
 
     def _receive_headers_frame(self, frame: HeadersFrame) -> _Handled:
         end_stream = "END_STREAM" in frame.flags
+        fields = self._decode_block_of(frame)
         if "PRIORITY" not in frame.flags:
-            return [], self._receive_block(frame.stream_id, frame.data, end_stream)
+            return [], self._receive_block(frame.stream_id, fields, end_stream)
         itself = frame.depends_on == frame.stream_id
-        events = self._receive_block(frame.stream_id, frame.data, end_stream, itself)
+        events = self._receive_block(frame.stream_id, fields, end_stream, itself)
         if events:
             _, updates = self._receive_priority_frame(frame)
             cast(Any, events[0]).priority_updated = updates[0]
@@ -505,10 +525,9 @@ class Connection(H2Connection):
         return [], events
 
     def _receive_block(
-        self, stream_id: int, block: bytes, end_stream: bool, depends_on_itself: bool = False
+        self, stream_id: int, fields: Fields, end_stream: bool, depends_on_itself: bool = False
     ) -> list[Event]:
-        """Take a whole header block; return h2's events."""
-        fields = self._decode(block)
+        """Take what a whole header block says; return h2's events."""
         if self._is_ignored(stream_id):
             return []
         idle = self._is_idle(stream_id)
@@ -608,7 +627,7 @@ class Connection(H2Connection):
         return stream.take_headers(shown, end_stream)
 
     def _receive_push_promise_frame(self, frame: PushPromiseFrame) -> _Handled:
-        fields = self._decode(frame.data)
+        fields = self._decode_block_of(frame)
         promised = frame.promised_stream_id
         if not self.local_settings.enable_push:
             raise ProtocolError("a push was promised, which SETTINGS_ENABLE_PUSH forbids")
@@ -710,6 +729,11 @@ class Connection(H2Connection):
             raise StreamError(stream_id, ErrorCodes.FLOW_CONTROL_ERROR, str(error)) from None
         except Malformed as error:
             raise StreamError(stream_id, ErrorCodes.PROTOCOL_ERROR, str(error)) from None
+
+    @property
+    def frame_counts(self) -> tuple[list[int], list[int]]:
+        """Frames that have come, and that were framed, by type: see :data:`frames.COUNTED`."""
+        return self.incoming_buffer.counts, self._output.counts
 
     @property
     def units_received(self) -> int:
@@ -911,6 +935,7 @@ class Connection(H2Connection):
         if ready and priority == _NO_PRIORITY and self.frame_log is None:
             stream = self._send_fields(stream_id, fields, end_stream)
         else:
+            self._fields_sent = fields
             super().send_headers(stream_id, fields, end_stream, *priority)
             stream = self.streams[stream_id]
             if stream.method is None:
@@ -918,6 +943,15 @@ class Connection(H2Connection):
         if stream.method == b"CONNECT" and not self._client:
             status = next((value for name, value in fields if name == b":status"), b"")
             stream.connected = stream.connected or status[:1] == b"2"
+
+    def push_stream(
+        self, stream_id: int, promised_stream_id: int, request_headers: Iterable[Any]
+    ) -> None:
+        """As h2's; its fields are kept for the log."""
+        if type(request_headers) is not tuple:
+            request_headers = list(request_headers)
+        self._fields_sent = tuple(request_headers)
+        super().push_stream(stream_id, promised_stream_id, request_headers)
 
     def _send_fields(self, stream_id: int, fields: Fields, end_stream: bool) -> Stream:
         """As h2's, for fields that are checked already and bytes, and with no frame objects."""
@@ -1010,10 +1044,20 @@ class Connection(H2Connection):
         if self.failure is not None:
             # nothing goes after the GOAWAY of a connection error (RFC 9113 section 5.4.1)
             return
-        if self.frame_log is not None:
-            for frame in frames:
-                self.frame_log(">", frame)
         super()._prepare_for_sending(frames)
+        for frame in frames:
+            self._output.counts[frame.type or 0] += 1
+        if self.frame_log is not None:
+            self._log_sent(self.frame_log, frames)
+
+    def _log_sent(
+        self, log: Callable[[str, Frame, Fields | None], None], frames: list[Frame]
+    ) -> None:
+        for frame in frames:
+            fields = None
+            if frame.__class__ in _BLOCKS:
+                fields, self._fields_sent = self._fields_sent, None
+            log(">", frame, fields)
 
     def data_to_send(self, amount: int | None = None) -> bytes:
         """As h2's, which copies once more."""

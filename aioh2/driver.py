@@ -12,6 +12,7 @@ import asyncio
 import contextvars
 import itertools
 import logging
+from collections import Counter
 from collections.abc import Callable
 from typing import Any, ClassVar, Final, Protocol
 
@@ -19,7 +20,6 @@ import h2.events as events
 from h2.config import H2Configuration
 from h2.errors import ErrorCodes
 from h2.settings import SettingCodes
-from hyperframe.frame import Frame
 
 from .closing import Closing, for_stream
 from .config import Config
@@ -29,6 +29,7 @@ from .exceptions import (
     ConnectionClosed,
     NotSupported,
     StreamReset,
+    code_name,
     describe_code,
 )
 from .flow import Growth, ReceiveWindow
@@ -43,6 +44,7 @@ from .scheduler import Priority, TreeScheduler
 from .sender import Sender
 from .stream import BlockedOn, H2Stream
 from .table import StreamTable
+from .tap import FrameEvent, FrameLog, TapCallback, Taps, describe
 from .tunnel import ReaderWriter, open_streams
 from .watchdog import Watchdog
 
@@ -72,6 +74,9 @@ class Driver:
     name here can meet one in a subclass of that.
     """
 
+    #: Streams that an error names, of those that it was about.
+    NAMED: Final = 3
+
     def __init__(self, protocol: Driven, config: Config, *, client_side: bool) -> None:
         #: What users know; and what a stream calls its protocol.
         self.protocol = protocol
@@ -93,8 +98,12 @@ class Driver:
             ),
             config,
         )
+        # Its id, as the log has it.
+        self._name = name
+        # Who watches the frames, from the first on; the log does, where it shows them.
+        self._taps: Taps | None = None
         if self._log.isEnabledFor(logging.DEBUG):
-            self.connection.frame_log = self._log_frame
+            self.tap(self._log_frame)
         # Credit for the connection goes back on receipt.
         self._window = ReceiveWindow(config.connection_window_size)
         # How windows of streams grow; None: they do not.
@@ -172,8 +181,8 @@ class Driver:
         #: Counters for stats.
         self.bytes_received = 0
         self.bytes_sent = 0
-        self.resets_received = 0
-        self.resets_sent = 0
+        self.resets_received: Counter[str] = Counter()
+        self.resets_sent: Counter[str] = Counter()
 
     # --- transport callbacks -----------------------------------------------------------
 
@@ -311,10 +320,8 @@ class Driver:
 
     def _stream_reset(self, event: events.StreamReset) -> None:
         stream = self._streams.get(event.stream_id)
-        if event.remote_reset:
-            self.resets_received += 1
-        else:
-            self.resets_sent += 1
+        resets = self.resets_received if event.remote_reset else self.resets_sent
+        resets[code_name(event.error_code)] += 1
         if stream is None:
             return
         initiator: Any = "peer" if event.remote_reset else "local"
@@ -481,7 +488,7 @@ class Driver:
 
     def send_reset(self, error: StreamReset) -> None:
         """Frame RST_STREAM; who waits to send gets ``error``."""
-        self.resets_sent += 1
+        self.resets_sent[code_name(error.error_code)] += 1
         self.sender.drop(error.stream_id, error)
         if self.connection.is_alive(error.stream_id):
             self.connection.reset_stream(error.stream_id, error.error_code)
@@ -619,15 +626,22 @@ class Driver:
         assert self._loop is not None
         return self._loop.time()
 
+    def budgets_left(self) -> dict[str, float]:
+        """Return the share that is left of each budget, by the option that sets it."""
+        guards = self.connection.guards
+        return guards.left(guards.now if self._loop is None else self._loop.time())
+
     def _send_ping(self, payload: bytes) -> None:
         self.connection.ping(payload)
         self.flush_soon()
 
     def _keepalive_failed(self) -> None:
-        self.abort_for(f"no sign of life for {self.config.keepalive_timeout} s after a PING")
+        limit = self.config.keepalive_timeout
+        self.abort_for(f"blocked on peer: no sign of life for {limit} s after a PING")
 
-    def _log_frame(self, direction: str, frame: Frame) -> None:
-        self._log.debug("%s %r", direction, frame)
+    def _log_frame(self, event: FrameEvent) -> None:
+        way = "<" if event.direction == "received" else ">"
+        self._log.debug("%s %s", way, describe(event.frame, event.headers))
 
     # --- for the watchdog (see watchdog.Watched) ---------------------------------------
 
@@ -641,9 +655,9 @@ class Driver:
             unsent = 0 if self.sender.writable else 1
         return self.bytes_sent, unsent
 
-    def begin_shutdown(self, grace: float) -> None:
+    def begin_shutdown(self, grace: float, reason: str) -> None:
         """Begin to close gracefully."""
-        self.closing.begin_shutdown(grace)
+        self.closing.begin_shutdown(grace, reason=reason)
 
     def close_for(self, error_code: ErrorCodes, reason: str) -> None:
         """Close with GOAWAY."""
@@ -681,10 +695,20 @@ class Driver:
         if self._transport is not None and not self.closing.over:
             self._handler.call(handler, self.protocol)
 
+    def tap(self, callback: TapCallback) -> Callable[[], None]:
+        """Call ``callback`` with each frame: see :meth:`H2Protocol.tap`."""
+        if self._taps is None:
+            self._taps = Taps(
+                self._name, watch=self._watch, decode=self._decode, now=self._now, log=self._log
+            )
+        return self._taps.add(callback)
+
+    def _watch(self, frame_log: FrameLog | None) -> None:
+        self.connection.frame_log = frame_log
+
     def abort(self) -> None:
         """End at once and write nothing more, not even what was framed."""
-        if not self.closing.over:
-            self.closing.abort(ConnectionClosed(initiator="local", reason="it was aborted"))
+        self.closing.abort(ConnectionClosed(initiator="local", reason="it was aborted"))
 
     def get_extra_info(self, name: str, default: Any = None) -> Any:
         """Return the transport's information ``name``: see ``asyncio.BaseTransport``."""
@@ -697,7 +721,8 @@ class Driver:
     def _open_expired(self) -> None:
         came = "no SETTINGS" if self.bytes_received else "nothing"
         self.connection.go_away(ErrorCodes.SETTINGS_TIMEOUT)
-        self.closing.fail_handshake(f"the peer sent {came} for {self.config.open_timeout} s")
+        limit = self.config.open_timeout
+        self.closing.fail_handshake(f"blocked on peer: the peer sent {came} for {limit} s")
 
     def _handler_returned(self) -> None:
         self.closing.begin_shutdown(self.config.close_timeout)
@@ -711,6 +736,16 @@ class Driver:
         """Send a PING and return its payload."""
         assert self.pings is not None
         return self.pings.start()
+
+    def waits_for(self) -> str:
+        """Name some of the streams that are open, and what those wait for."""
+        named = [
+            f"{stream.id} ({stream.blocked_on})" if stream.blocked_on else f"{stream.id}"
+            for stream in itertools.islice(self._streams.values(), self.NAMED)
+        ]
+        more = len(self._streams) - len(named)
+        said = f"stream{'s' * (len(self._streams) > 1)} {', '.join(named)}"
+        return f"{said} and {more} more" if more else said
 
     def refuse(self, error: ConnectionClosed) -> None:
         """No stream can be opened any more."""

@@ -28,13 +28,17 @@ _ACTOR = {"local": "this side", "peer": "the peer", "transport": "the transport"
 _SAFE = "it was not processed, a retry is safe"
 
 
+def code_name(error_code: int) -> str:
+    """Return the name of an RFC 9113 section 7 error code; all others have one in common."""
+    try:
+        return ErrorCodes(error_code).name
+    except ValueError:
+        return "unknown code"
+
+
 def describe_code(error_code: int) -> str:
     """Return an RFC 9113 section 7 error code as text, ``CANCEL (0x8)``."""
-    try:
-        name = ErrorCodes(error_code).name
-    except ValueError:
-        name = "unknown code"
-    return f"{name} ({error_code:#x})"
+    return f"{code_name(error_code)} ({error_code:#x})"
 
 
 def _rebuild(

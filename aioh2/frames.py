@@ -33,8 +33,10 @@ from hyperframe.frame import (
 from .config import Config
 from .guards import BULK, BudgetExceeded, Guards
 
-__all__ = ["FrameBuffer", "Output", "PlainFrame", "PrefaceError", "StreamError"]
+__all__ = ["COUNTED", "FrameBuffer", "Output", "PlainFrame", "PrefaceError", "StreamError"]
 
+#: Types that are counted each by itself; all others count as the last, together.
+COUNTED: Final = 0x11
 #: DATA without padding, or HEADERS in one piece: type, END_STREAM, stream id, payload.
 PlainFrame: TypeAlias = tuple[int, bool, int, bytes]
 
@@ -78,9 +80,11 @@ class Output:
     ``+=`` takes bytes, as the bytearray does for which it stands in.
     """
 
-    __slots__ = ("_pieces", "_size")
+    __slots__ = ("_pieces", "_size", "counts")
 
     def __init__(self) -> None:
+        #: Frames that were added, by type.
+        self.counts = [0] * (COUNTED + 1)
         self._pieces: list[bytes | memoryview] = []
         self._size = 0
 
@@ -94,6 +98,7 @@ class Output:
 
     def add_frame(self, kind: int, flags: int, stream_id: int, payload: bytes) -> None:
         """Add a frame."""
+        self.counts[kind] += 1
         size = len(payload)
         self._pieces += (_pack_header(size >> 8, size & 0xFF, kind, flags, stream_id), payload)
         self._size += _HEADER + size
@@ -108,7 +113,10 @@ class Output:
             while size - at > limit:
                 pieces += (full, data[at : at + limit])
                 at += limit
-            self._size += at // limit * _HEADER
+            full_ones = at // limit
+            self.counts[_DATA] += full_ones
+            self._size += full_ones * _HEADER
+        self.counts[_DATA] += 1
         rest = size - at
         last = _pack_header(rest >> 8, rest & 0xFF, DataFrame.type, ends, stream_id)
         pieces += (last, data[at:])
@@ -138,6 +146,8 @@ class FrameBuffer:
         self._max_continuations = limits.max_continuations
         #: Whether plain frames are handed out as such, and not as hyperframe's.
         self.plainly = True
+        #: Frames that have come, by type.
+        self.counts = [0] * (COUNTED + 1)
         #: Frames and header blocks that have come completely.
         self.units = 0
         #: Bytes of the frames that have come out, but for DATA; set to 0 by who counts them.
@@ -208,6 +218,10 @@ class FrameBuffer:
                     continue
                 return None
             self._at = end
+            try:
+                self.counts[kind] += 1
+            except IndexError:
+                self.counts[COUNTED] += 1
             if kind == _DATA and length > 1:
                 self._guards.content_received += 1
                 if length >= BULK:
@@ -304,6 +318,7 @@ class FrameBuffer:
             return None
         first: Frame = block[0]
         block[0].data = b"".join(part.data for part in block)
+        first.body_len = sum(part.body_len for part in block)
         first.flags.add("END_HEADERS")
         block.clear()
         return first
@@ -336,6 +351,8 @@ def _parse(raw: bytes, length: int, kind: int, flags: int, stream_id: int) -> Fr
         raise FrameDataMissingError(str(error)) from error
     except (InvalidDataError, InvalidPaddingError) as error:
         raise ProtocolError(str(error)) from error
+    # with the padding that was taken off
+    frame.body_len = length
     if kind == SettingsFrame.type:
         # in order and with repetitions, which a dict does not keep (RFC 9113 section 6.5.3)
         settings: Any = frame

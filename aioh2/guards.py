@@ -81,6 +81,16 @@ class Budget:
         else:
             raise BudgetExceeded(self.name, f"{self.burst} at once, then {self.rate} a second")
 
+    def left(self, now: float) -> float:
+        """Return the share of the burst that is there, from 0 to 1; 1 where it is off.
+
+        What was earned is not in it.
+        """
+        if math.isinf(self.burst):
+            return 1.0
+        gained = max(now - self._since, 0) * self.rate if self._level < self.burst else 0
+        return min(self.burst, self._level + gained) / self.burst if self.burst else 0.0
+
 
 class Guards:
     """The budgets of one connection. A frame is charged before anything is done for it.
@@ -162,6 +172,11 @@ class Guards:
                 )
             data = self.bulk_received + self.data_sent
             self.control.spend(self.now, self.CONTROL_EARNED * data + self.to_be_acked)
+
+    def left(self, now: float) -> dict[str, float]:
+        """Return the share that is left of each budget, by the option that sets it."""
+        budgets = (self.resets, self.control, self.windows, self.empty)
+        return {budget.name: budget.left(now) for budget in budgets}
 
     def charge_reset(self) -> None:
         """Charge for a reset that the peer has sent, or that it makes this side send."""

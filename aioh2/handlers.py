@@ -31,7 +31,8 @@ Logger: TypeAlias = "logging.LoggerAdapter[logging.Logger]"
 #: What ``serve`` takes.
 StreamHandler: TypeAlias = Callable[[H2Stream], Awaitable[Any]]
 
-#: The stream that the running handler of ``serve`` is for; in its tasks and callbacks, too.
+#: The stream that the running handler of ``serve`` is for; None elsewhere. What the handler
+#: starts (tasks, callbacks, threads of ``asyncio.to_thread``) has it too: it is for reading only.
 current_stream: ContextVar[H2Stream | None] = ContextVar("aioh2_stream", default=None)
 
 

@@ -76,6 +76,8 @@ _CONNECTION_SPECIFIC: Final = frozenset(
 # Kept out of the compression context, where a guess could be confirmed (RFC 7541 section 7.1.3).
 _SENSITIVE: Final = frozenset([b"authorization", b"proxy-authorization"])
 _SHORT_COOKIE: Final = 20
+#: Names of fields whose values give access to something: no log or error shows them.
+SECRET: Final = _SENSITIVE | {b"cookie", b"set-cookie"}
 # What a check has to see each time, since it says more than that its line is good.
 _COUNTED: Final = frozenset([b"content-length", b"host", b"priority"])
 
@@ -389,9 +391,9 @@ def _check_field(name: bytes, value: bytes) -> None:
     if not _NAME(name):
         raise Malformed(f"field name {name!r} is empty or has a character that is not allowed")
     if not _VALUE(value):
+        shown = "" if name in SECRET else f" {value!r}"
         raise Malformed(
-            f"the value {value!r} of field {name!r} has a control character, "
-            "or white space at an end"
+            f"the value{shown} of field {name!r} has a control character, or white space at an end"
         )
     if name in _CONNECTION_SPECIFIC:
         raise Malformed(f"field {name!r} is connection-specific, which HTTP/2 does not have")

@@ -51,6 +51,11 @@ class Pings:
         """Latest round-trip time in seconds; None before the first."""
         return self._health.rtt
 
+    @property
+    def shortest_rtt(self) -> float | None:
+        """Shortest round-trip time in seconds; None before the first."""
+        return self._health.shortest_rtt
+
     def __len__(self) -> int:
         """How many wait for an answer, or for any sign of life."""
         return len(self._waiting) + len(self._activity)

@@ -27,6 +27,7 @@ from .headers import HeaderInput, HeaderList
 from .pings import Pings
 from .scheduler import Priority
 from .stream import BytesLike, H2Stream
+from .tap import TapCallback, frame_name
 
 __all__ = ["Drained", "H2Protocol", "Stats"]
 
@@ -46,7 +47,7 @@ _MOST_DEBUG_DATA = 16_384 - 8
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Stats:
-    """Counts of one connection at one moment."""
+    """Counts of one connection at one moment; the mappings have no entries for nothing."""
 
     #: Bytes that came from the transport.
     bytes_received: int
@@ -62,6 +63,20 @@ class Stats:
     resets_sent: int
     #: Latest round-trip time of a PING, in seconds; None before the first.
     rtt: float | None
+    #: The shortest of all: nearest to what the path needs.
+    shortest_rtt: float | None
+    #: Frames that have come, and that were framed, by the name of their type: ``"HEADERS"``.
+    #: Types that no RFC which aioh2 knows has named are ``"0xfa"`` or ``"unknown"``.
+    frames_received: Mapping[str, int]
+    frames_sent: Mapping[str, int]
+    #: The peer's streams that were turned away with REFUSED_STREAM before they began.
+    streams_refused: int
+    #: The resets, by the name of their code: ``"CANCEL"``, ``"unknown code"``.
+    resets_received_by_code: Mapping[str, int]
+    resets_sent_by_code: Mapping[str, int]
+    #: What is left of each abuse budget, from 1 down to 0, by the option that sets it; 1 where it
+    #: is off. At 0, only what honest traffic earns is still paid for.
+    budgets: Mapping[str, float]
 
 
 def check_grace(grace: object) -> None:
@@ -84,6 +99,12 @@ def check_debug_data(debug_data: object) -> None:
         raise ValueError(
             f"debug_data must be at most {_MOST_DEBUG_DATA} bytes, not {len(debug_data)}"
         )
+
+
+def _by_type(counts: list[int]) -> dict[str, int]:
+    *known, others = counts
+    by_type = {frame_name(kind): count for kind, count in enumerate(known) if count}
+    return by_type | ({"unknown": others} if others else {})
 
 
 class _Opening:
@@ -338,6 +359,22 @@ class H2Protocol(asyncio.Protocol):
         handler = Driver.HANDLERS.get(type(event))
         if handler is not None:
             handler(self._driver, event)
+
+    def tap(self, callback: TapCallback) -> Callable[[], None]:
+        """Call ``callback(event)`` with a :class:`~aioh2.tap.FrameEvent` for each frame.
+
+        From now on, for received and for sent frames, in their order; what is returned removes
+        it. A received frame is told of before anything is done for it, a sent one when it is
+        framed, which is a moment before it is written. Frames that are refused by their first
+        nine bytes are not told of. Any number of callbacks can be there. One that raises is
+        logged and removed. It is called in the middle of the work, so it should be quick, must
+        not change the frame, and must call nothing on the connection.
+
+        Without any there is no cost; with one, every frame becomes an object, and is slower.
+        """
+        if not callable(callback):
+            raise TypeError(f"callback must be callable, not {callback!r}")
+        return self._driver.tap(callback)
 
     async def wait_open(self) -> None:
         """Wait for the peer's SETTINGS; raise :class:`HandshakeError` when they do not come."""
@@ -640,14 +677,23 @@ class H2Protocol(asyncio.Protocol):
     @property
     def stats(self) -> Stats:
         """Counts up to now, which do not change any more: ask again for later ones."""
+        received, sent = self._driver.connection.frame_counts
+        pings = self._driver.pings
         return Stats(
             bytes_received=self._driver.bytes_received,
             bytes_sent=self._driver.bytes_sent,
             streams_opened=self._driver.table.opened,
             streams_open=len(self._driver.table.open),
-            resets_received=self._driver.resets_received,
-            resets_sent=self._driver.resets_sent,
+            resets_received=self._driver.resets_received.total(),
+            resets_sent=self._driver.resets_sent.total(),
             rtt=self.rtt,
+            shortest_rtt=pings.shortest_rtt if pings is not None else None,
+            frames_received=_by_type(received),
+            frames_sent=_by_type(sent),
+            streams_refused=self._driver.connection.refused,
+            resets_received_by_code=dict(self._driver.resets_received),
+            resets_sent_by_code=dict(self._driver.resets_sent),
+            budgets=self._driver.budgets_left(),
         )
 
     @property

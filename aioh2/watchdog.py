@@ -32,7 +32,7 @@ class Watched(Protocol):
     def blocked_on(self, stream_id: int) -> BlockedOn | None:
         """Why queued data waits."""
 
-    def begin_shutdown(self, grace: float) -> None:
+    def begin_shutdown(self, grace: float, reason: str) -> None:
         """Begin to close gracefully."""
 
     def close_for(self, error_code: ErrorCodes, reason: str) -> None:
@@ -84,6 +84,7 @@ class Watchdog:
                 age * random.uniform(0.9, 1.1),
                 self._watched.begin_shutdown,
                 self._config.max_connection_age_grace,
+                f"it is older than {age} s",
             )
         self.settings_sent()
         self.idle()
@@ -202,16 +203,21 @@ class Watchdog:
     def _settings_overdue(self, _: int) -> None:
         limit = self._config.open_timeout
         self._watched.close_for(
-            ErrorCodes.SETTINGS_TIMEOUT, f"SETTINGS were not acknowledged for {limit} s"
+            ErrorCodes.SETTINGS_TIMEOUT,
+            f"blocked on peer: SETTINGS were not acknowledged for {limit} s",
         )
 
     def _idle_overdue(self, _: int) -> None:
-        self._watched.begin_shutdown(self._config.close_timeout)
+        limit = self._config.idle_timeout
+        self._watched.begin_shutdown(
+            self._config.close_timeout, f"no stream was open for {limit} s"
+        )
 
     def _frame_overdue(self, _: int) -> None:
         limit = self._config.frame_timeout
         self._watched.close_for(
-            ErrorCodes.ENHANCE_YOUR_CALM, f"a frame was not complete after {limit} s"
+            ErrorCodes.ENHANCE_YOUR_CALM,
+            f"blocked on peer: a frame was not complete after {limit} s",
         )
 
     def _write_overdue(self, _: int) -> None:

@@ -27,6 +27,7 @@ from .wire import POST, REQUEST, RESPONSE, Case, MemoryTransport, Peer, Skipping
 T = TypeVar("T")
 
 LAST = 2**31 - 1
+WINDOW = int(aioh2.SettingCodes.INITIAL_WINDOW_SIZE)
 LIMIT = int(aioh2.SettingCodes.MAX_CONCURRENT_STREAMS)
 
 
@@ -1149,6 +1150,159 @@ class TestAbort(Timed):
         protocol.abort()
         await self.soon(protocol.wait_closed())
         await self.assert_closed(protocol.start_request(REQUEST), initiator="local")
+
+
+class TestTimeLimits(Timed):
+    """What a time limit ends says what it has waited for, to everybody who waits."""
+
+    def assert_says(
+        self, error: BaseException | None, kind: type[BaseException], says: str
+    ) -> None:
+        self.assertIs(type(error), kind)
+        self.assertIn(says, str(error))
+
+    async def test_frame(self) -> None:
+        peer = await Peer.of_client(frame_timeout=5)
+        stream_id = await self.soon(peer.protocol.start_request(REQUEST))
+        response = await self.waiting(peer.protocol.recv_response(stream_id))
+        peer.send_bytes(bytes(5))
+        await self.after(6)
+        says = "blocked on peer: a frame was not complete after 5 s"
+        self.assert_says(response.exception(), aioh2.ConnectionClosed, says)
+
+    async def test_settings(self) -> None:
+        peer = await Peer.of_client(open_timeout=5)
+        peer.protocol.update_settings({LIMIT: 7})
+        accept = await self.waiting(peer.protocol.recv_request())
+        await self.after(6)
+        says = "blocked on peer: SETTINGS were not acknowledged for 5 s"
+        self.assert_says(accept.exception(), aioh2.ConnectionClosed, says)
+
+    async def test_opening(self) -> None:
+        for settings, says in (
+            (b"", "blocked on peer: the peer sent nothing for 5 s"),
+            (b"PRI", "blocked on peer: the peer sent no SETTINGS for 5 s"),
+        ):
+            with self.subTest(says):
+                protocol = aioh2.H2Protocol(False, open_timeout=5)
+                peer = Peer(protocol)
+                protocol.connection_made(peer.transport)
+                peer.send_bytes(settings)
+                accept = await self.waiting(protocol.recv_request())
+                await self.after(6)
+                self.assert_says(accept.exception(), aioh2.HandshakeError, says)
+
+    async def test_idle(self) -> None:
+        peer = await Peer.of_server(idle_timeout=5)
+        accept = await self.waiting(peer.protocol.recv_request())
+        await self.after(6)
+        await ack_announcement(peer)
+        await settle()
+        says = "no stream was open for 5 s"
+        self.assert_says(accept.exception(), aioh2.ConnectionClosed, says)
+        self.assert_says(peer.protocol.close_reason, aioh2.ConnectionClosed, says)
+
+    async def test_idle_client(self) -> None:
+        """Who asks for a stream after that is told, too."""
+        peer = await Peer.of_client(idle_timeout=5, enable_push=True)
+        await self.after(6)
+        await ack_announcement(peer)
+        error = await self.assert_closed(
+            peer.protocol.start_request(REQUEST), initiator="local", retryable=True
+        )
+        self.assertIn("no stream was open for 5 s", str(error))
+
+    async def test_request_that_waits_when_the_connection_is_too_old(self) -> None:
+        with mock.patch("random.uniform", return_value=1):
+            peer = await Peer.of_server(max_connection_age=5, max_connection_age_grace=3)
+        peer.request(1, POST, end=False)
+        reader = await self.waiting(peer.protocol.read_stream(1))
+        await self.after(6)
+        await ack_announcement(peer)
+        await self.after(4)
+        says = "the grace time is over: blocked on stream 1 (peer) for 3 s"
+        self.assert_says(reader.exception(), aioh2.ConnectionClosed, says)
+
+    async def test_old_connection(self) -> None:
+        with mock.patch("random.uniform", return_value=1):
+            peer = await Peer.of_server(max_connection_age=5)
+        await self.after(6)
+        await ack_announcement(peer)
+        await settle()
+        self.assertIn("it is older than 5 s", str(peer.protocol.close_reason))
+
+    async def test_lost_while_it_drains(self) -> None:
+        peer = await Peer.of_server(idle_timeout=5)
+        await self.after(6)
+        peer.lose()
+        await settle()
+        self.assertIn("no stream was open for 5 s", str(peer.protocol.close_reason))
+
+    async def test_grace_time(self) -> None:
+        peer = await Peer.of_server(settings={WINDOW: 0})
+        for stream_id in (1, 3, 5, 7):
+            peer.request(stream_id, POST, end=False)
+        await self.soon(peer.protocol.start_response(3, RESPONSE))
+        sending = await self.waiting(peer.protocol.send_data(3, b"abc"))
+        reader = await self.waiting(peer.protocol.read_stream(5))
+        await self.waiting(peer.protocol.shutdown(5))
+        await ack_announcement(peer)
+        await self.after(6)
+        says = (
+            "the grace time is over: blocked on streams 1, 3 (stream window), 5 (peer) and 1 more"
+            " for 5 s"
+        )
+        self.assert_says(sending.exception(), aioh2.SendException, says)
+        self.assert_says(reader.exception(), aioh2.ConnectionClosed, says)
+
+    async def test_grace_time_without_the_round_trip(self) -> None:
+        peer = await Peer.of_server()
+        peer.request(1, POST, end=False)
+        reader = await self.waiting(peer.protocol.read_stream(1))
+        await self.waiting(peer.protocol.shutdown(5))
+        await self.after(6)
+        says = "blocked on peer, which has not acknowledged a PING for 5 s"
+        self.assert_says(reader.exception(), aioh2.ConnectionClosed, says)
+
+    async def test_keepalive(self) -> None:
+        peer = await Peer.of_client(keepalive_interval=5, keepalive_timeout=2)
+        ping = await self.waiting(peer.protocol.ping())
+        await self.after(6)
+        await self.after(3)
+        says = "blocked on peer: no sign of life for 2 s after a PING"
+        self.assert_says(ping.exception(), aioh2.ConnectionClosed, says)
+
+    async def test_window(self) -> None:
+        for streams, window, says in (
+            (0, LAST, "blocked on stream window for 5 s"),
+            (LAST, 0, "blocked on connection window for 5 s"),
+        ):
+            with self.subTest(says):
+                peer = await Peer.of_client(settings={WINDOW: streams}, window_timeout=5)
+                if window:
+                    peer.window(0, window - 65_535)
+                stream = await peer.protocol.open_stream(POST)
+                sending = await self.waiting(stream.send_data(bytes(70_000)))
+                await self.after(6)
+                self.assert_says(sending.exception(), aioh2.SendException, says)
+
+    async def test_body(self) -> None:
+        peer = await Peer.of_server(body_timeout=5)
+        peer.request(1, POST, end=False)
+        reader = await self.waiting(peer.protocol.read_stream(1))
+        await self.after(6)
+        self.assert_says(reader.exception(), aioh2.StreamReset, "blocked on peer for 5 s")
+
+    async def test_write(self) -> None:
+        peer = await Peer.of_client(write_timeout=5)
+        stream_id = await self.soon(peer.protocol.start_request(REQUEST))
+        response = await self.waiting(peer.protocol.recv_response(stream_id))
+        with mock.patch.object(peer.transport, "get_write_buffer_size", lambda: 100_000):
+            peer.send(PingFrame(0, bytes(8)))
+            await self.after(0)
+            await self.after(6)
+        says = "blocked on transport: it took nothing for 5 s"
+        self.assert_says(response.exception(), aioh2.ConnectionClosed, says)
 
 
 class TestReasons(Timed):

@@ -385,7 +385,7 @@ class TestReceive(ConnectionCase):
     def test_frame_log(self) -> None:
         log: list[tuple[str, str]] = []
         made = self.server()
-        made.frame_log = lambda direction, frame: log.append((direction, type(frame).__name__))
+        made.frame_log = lambda direction, frame, _: log.append((direction, type(frame).__name__))
         made.receive(setting() + opening(1) + data(1))
         made.send_headers(1, RESPONSE)
         self.assertEqual(
@@ -398,6 +398,45 @@ class TestReceive(ConnectionCase):
                 (">", "HeadersFrame"),
             ],
         )
+
+    def test_frame_log_has_the_fields(self) -> None:
+        for given in (tuple, list, iter):
+            log: list[Any] = []
+            made = self.server()
+            made.frame_log = lambda *logged, log=log: log.append(logged)
+            made.receive(opening(1))
+            made.push_stream(1, 2, given(REQUEST))
+            made.send_headers(1, given(RESPONSE))
+            made.receive(raw(HEADERS, END_HEADERS, 3, b"\xff\xff\xff"))
+            self.assertEqual(
+                [(direction, type(frame).__name__, fields) for direction, frame, fields in log],
+                [
+                    ("<", "HeadersFrame", tuple(POST)),
+                    (">", "PushPromiseFrame", tuple(REQUEST)),
+                    (">", "HeadersFrame", tuple(RESPONSE)),
+                    ("<", "HeadersFrame", None),
+                    (">", "GoAwayFrame", None),
+                ],
+            )
+
+    def test_counts(self) -> None:
+        """By type, whether frames are made into objects or not."""
+        for fast in (Fast(), ALL_OFF):
+            made = connection_with(fast, client=False)
+            made.initiate_connection()
+            made.receive(PREFACE + setting() + opening(1) + data(1) + data(1))
+            made.send_headers(1, RESPONSE)
+            made.send_data(1, b"abc")
+            made.receive(opening(3))
+            received, sent = made.frame_counts
+            self.assertEqual((received[HEADERS], received[DATA]), (2, 2))
+            # the ACK; h2's own greeting is none of our framing
+            self.assertEqual((sent[HEADERS], sent[DATA], sent[SETTINGS]), (1, 1, 1))
+
+    def test_refused_streams_are_counted(self) -> None:
+        made = self.server(max_concurrent_streams=1)
+        made.receive(opening(1) + opening(3) + opening(5) + window_update(1, 0))
+        self.assertEqual(made.refused, 2)
 
 
 class TestErrors(ConnectionCase):
@@ -1808,7 +1847,7 @@ class TestFastLanes(unittest.TestCase):
             connection_with(fast, client=client) for fast in (Fast(), ALL_OFF, *EACH_OFF.values())
         ]
         connections.append(connection_with(Fast(), client=client))
-        connections[-1].frame_log = lambda direction, frame: None
+        connections[-1].frame_log = lambda direction, frame, fields: None
         for connection in connections:
             connection.initiate_connection()
             connection.receive((b"" if client else PREFACE) + SettingsFrame().serialize())

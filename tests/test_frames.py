@@ -17,7 +17,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from aioh2.config import Config
-from aioh2.frames import FrameBuffer, Output, PrefaceError, StreamError
+from aioh2.frames import COUNTED, FrameBuffer, Output, PrefaceError, StreamError
 from aioh2.guards import BULK, BudgetExceeded
 
 from .octets import (
@@ -336,6 +336,24 @@ class TestBeginning(unittest.TestCase):
         with self.assertRaises(PrefaceError) as caught:
             made.next_frame()
         self.assertIn("speaks HTTP/1", str(caught.exception))
+
+
+class TestCounts(unittest.TestCase):
+    def test_by_type(self) -> None:
+        for plainly in (True, False):
+            made = begun(plainly=plainly)
+            before = list(made.counts)
+            blocks = raw(HEADERS, 0, 1, b"abc") + raw(CONTINUATION, END_HEADERS, 1)
+            others = b"".join(raw(kind, 0, 0) for kind in (0xFA, 0xFF, COUNTED, COUNTED - 1))
+            made.add_data(blocks + 3 * data(1, b"abc") + others)
+            while made.next_frame() is not None:
+                pass
+            counts = [now - was for now, was in zip(made.counts, before, strict=True)]
+            self.assertEqual(counts[HEADERS], 1)
+            self.assertEqual(counts[CONTINUATION], 1)
+            self.assertEqual(counts[DATA], 3)
+            self.assertEqual(counts[COUNTED - 1 :], [1, 3])
+            self.assertEqual(sum(counts), 9)
 
 
 class TestProgress(unittest.TestCase):
@@ -704,6 +722,15 @@ class TestOutput(unittest.TestCase):
         self.assertEqual(len(made), len(expected))
         self.assertEqual(made.take(), expected)
         self.assertEqual((len(made), made.take()), (0, b""))
+
+    def test_counts(self) -> None:
+        made = Output()
+        made.add_frame(HEADERS, END_HEADERS, 1, b"abc")
+        for size in (0, 4, 5, 8, 9):
+            made.add_data(1, memoryview(bytes(size)), 4, False)
+        count = made.take().count(b"\x00\x00\x00\x00\x01")
+        self.assertEqual((made.counts[HEADERS], made.counts[DATA]), (1, 1 + 1 + 2 + 2 + 3))
+        self.assertGreaterEqual(count, sum(made.counts))
 
     def test_lengths(self) -> None:
         for size in (0, 255, 256, 65_535, 65_536, 2**20):

@@ -96,6 +96,25 @@ class TestBudget(unittest.TestCase):
     def test_nothing_at_all(self) -> None:
         self.assertEqual(spent(Budget("reset_budget", (0, 0)), 0), 0)
 
+    def test_left(self) -> None:
+        self.assertEqual(self.budget.left(5), 1)
+        for _ in range(4):
+            self.budget.spend(5)
+        self.assertEqual(self.budget.left(5), 0.6)
+        self.assertEqual(self.budget.left(5.5), 0.7)
+        # asking changes nothing, and time does not go back
+        self.assertEqual(self.budget.left(4), 0.6)
+        self.assertEqual(self.budget.left(100), 1)
+        spent(self.budget, 5)
+        self.assertEqual(self.budget.left(5), 0)
+        self.budget.spend(5, earned=1)
+        self.assertEqual(self.budget.left(5), 0)
+
+    def test_left_of_nothing_and_of_no_end(self) -> None:
+        self.assertEqual(Budget("reset_budget", (0, 0)).left(5), 0)
+        self.assertEqual(Budget("reset_budget", (0, 5)).left(5), 0)
+        self.assertEqual(Budget("reset_budget", None).left(5), 1)
+
     def test_off(self) -> None:
         self.assertEqual(spent(Budget("reset_budget", None), 0), 10_000)
 
@@ -121,6 +140,17 @@ class TestGuards(unittest.TestCase):
 
     def setUp(self) -> None:
         self.guards = self.made()
+
+    def test_left(self) -> None:
+        everything = {
+            "reset_budget": 1,
+            "control_budget": 1,
+            "window_update_budget": 1,
+            "empty_frame_budget": 1,
+        }
+        self.assertEqual(self.guards.left(0), everything)
+        self.guards.charge_reset()
+        self.assertEqual(self.guards.left(0), everything | {"reset_budget": 0})
 
     def made(self, **options: Any) -> Guards:
         size = (1, 0)

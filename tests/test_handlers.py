@@ -691,6 +691,30 @@ class TestServe(HandlerCase):
         self.assertEqual(await self.resets(), [])
         self.assertFalse(self.serve.done())
 
+    async def test_current_stream(self) -> None:
+        """In the handler and in what it starts, and nowhere else."""
+        seen: list[tuple[aioh2.H2Stream, Any, Any]] = []
+        both = asyncio.Barrier(2)
+
+        async def ask() -> aioh2.H2Stream | None:
+            return aioh2.current_stream.get()
+
+        async def handler(stream: aioh2.H2Stream) -> None:
+            await both.wait()
+            task = asyncio.get_running_loop().create_task(ask())
+            seen.append((stream, aioh2.current_stream.get(), await task))
+            await stream.start_response(RESPONSE, end_stream=True)
+
+        peer = await self.serving(handler)
+        peer.request(1)
+        peer.request(3)
+        await settle()
+        self.assertEqual({stream.id for stream, *_ in seen}, {1, 3})
+        for stream, current, inner in seen:
+            self.assertIs(current, stream)
+            self.assertIs(inner, stream)
+        self.assertIsNone(aioh2.current_stream.get())
+
     async def test_returning_ends_the_stream(self) -> None:
         async def handler(stream: aioh2.H2Stream) -> None:
             await stream.start_response(RESPONSE)

@@ -105,6 +105,15 @@ class TestFieldValues(CheckCase):
         for value in (b"a\r\nb: c", b"a\n", b"\r", b"a\0"):
             self.assert_malformed([(b"x", value)], Kind.TRAILERS, "has a control character")
 
+    def test_secrets_are_not_shown(self) -> None:
+        """What is wrong with a header list is logged."""
+        for name in (b"authorization", b"proxy-authorization", b"cookie", b"set-cookie"):
+            with self.assertRaises(Malformed) as caught:
+                check([(name, b"hush\n")], Kind.TRAILERS)
+            self.assertNotIn("hush", str(caught.exception))
+            self.assertIn(f"the value of field {name!r} has", str(caught.exception))
+        self.assert_malformed([(b"x", b"shown\n")], Kind.TRAILERS, r"the value b'shown\n' of field")
+
     def test_short_and_long(self) -> None:
         for value in (b"", b"a", b"\xff", b"a" * 100_000, b"a" + b" " * 100_000 + b"b"):
             self.assert_good([(b"x", value)], Kind.TRAILERS)

@@ -61,7 +61,7 @@ ORDER = (
     {"exceptions"},
     {"config"},
     {"headers", "flow", "guards", "health", "scheduler", "codec", "slots", "timeouts"},
-    {"frames", "machines", "body"},
+    {"frames", "machines", "body", "tap"},
     {"connection"},
     {"stream"},
     {"sender", "handlers", "pings", "watchdog", "tunnel"},
@@ -73,12 +73,23 @@ ORDER = (
     {"testing.loop", "testing.transports", "testing.leaks"},
     {"testing.peer", "testing.pair"},
     {"testing"},
+    {"cli.exits"},
+    {"cli.urls"},
+    {"cli.connecting"},
+    {"cli.exchange"},
+    {"cli.terminal"},
+    {"cli.watching", "cli.recording"},
+    {"cli.get", "cli.info", "cli.ping", "cli.serve", "cli.trace"},
+    {"cli"},
+    {"__main__"},
 )
 RANK = {name: rank for rank, row in enumerate(ORDER) for name in row}
 #: The package itself hands out what is public: it may import any room, and no room imports it.
 PACKAGE = "__init__"
 
 DEPENDENCIES = {"h2", "hpack", "hyperframe", "priority"}
+#: What a room uses where it is installed: the extras.
+EXTRAS = {"cli.terminal": {"rich"}}
 
 #: What the design calls public, by the room where it is.
 PUBLIC = {
@@ -87,6 +98,7 @@ PUBLIC = {
     "protocol": {"Drained", "H2Protocol"},
     "stream": {"H2Stream"},
     "scheduler": {"Priority"},
+    "handlers": {"current_stream"},
     "headers": {"HeaderInput", "HeaderList"},
     "config": {"Config"},
     "exceptions": {
@@ -211,8 +223,8 @@ class TestArrows(unittest.TestCase):
 
 class TestRunTime(unittest.TestCase):
     def test_only_what_is_declared_is_imported(self) -> None:
-        allowed = DEPENDENCIES | sys.stdlib_module_names
         for name, source in SOURCES.items():
+            allowed = DEPENDENCIES | sys.stdlib_module_names | EXTRAS.get(name, set())
             for module in {module for module, runs in imports(source, name) if runs}:
                 if not module.startswith("."):
                     with self.subTest(f"{name} imports {module}"):

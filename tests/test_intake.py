@@ -343,6 +343,13 @@ class TestLingering(AbuseCase):
         await peer.protocol.wait_closed()
         self.assertEqual(await peer.frames(), [])
 
+    async def test_until_it_is_aborted(self) -> None:
+        peer = await self.half_closed()
+        peer.protocol.abort()
+        self.assertTrue(peer.transport.aborted)
+        await settle()
+        await peer.protocol.wait_closed()
+
     async def test_so_many_bytes(self) -> None:
         with mock.patch.object(Intake, "LINGER_BYTES", 1_000):
             peer = await self.half_closed()

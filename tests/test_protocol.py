@@ -9,6 +9,7 @@ import asyncio
 import dataclasses
 import functools
 import gc
+import json
 import logging
 import weakref
 from typing import Any, ClassVar
@@ -151,7 +152,7 @@ class TestNames(Timed):
         *("recv_informational", "send_data", "read_stream", "send_trailers", "recv_trailers"),
         *("end_stream", "reset_stream", "push_stream", "recv_push", "reprioritize"),
         *("set_priority", "open_stream", "stream", "serve", "set_handler", "event_received"),
-        *("wait_open", "ping", "wait_functional", "update_settings", "close_connection"),
+        *("tap", "wait_open", "ping", "wait_functional", "update_settings", "close_connection"),
         *("advertise_alternative_service", "send_origins", "shutdown", "abort"),
         *("wait_closing", "wait_closed", "get_extra_info", "functional_timeout"),
         *("initial_window_size", "max_frame_size", "max_concurrent_streams", "rtt"),
@@ -688,6 +689,102 @@ class TestStats(Timed):
         peer.data(1, b"more")
         self.assertEqual(peer.protocol.stats.resets_sent, 1)
 
+    async def test_frames_by_type(self) -> None:
+        peer = await Peer.of_client()
+        client = peer.protocol
+        self.assertEqual(client.stats.frames_received, {"SETTINGS": 2})
+        self.assertEqual(client.stats.frames_sent, {"SETTINGS": 2, "WINDOW_UPDATE": 1})
+        stream_id = await self.soon(client.start_request(POST))
+        await self.soon(client.send_data(stream_id, bytes(40_000), end_stream=True))
+        peer.respond(stream_id)
+        peer.data(stream_id, b"abc")
+        peer.send(ExtensionFrame(0xFA, 0), ExtensionFrame(0xB, 0))
+        stats = client.stats
+        self.assertEqual(
+            stats.frames_received,
+            {"SETTINGS": 2, "HEADERS": 1, "DATA": 1, "0xb": 1, "unknown": 1},
+        )
+        self.assertEqual(
+            stats.frames_sent, {"SETTINGS": 2, "WINDOW_UPDATE": 1, "HEADERS": 1, "DATA": 3}
+        )
+
+    async def test_the_same_with_a_tap(self) -> None:
+        """Which has frames made into objects."""
+        counts = []
+        for tapped in (False, True):
+            peer = await Peer.of_server()
+            if tapped:
+                peer.protocol.tap(lambda event: None)
+            peer.request(1, POST, end=False)
+            peer.data(1, bytes(20_000), end=True)
+            await self.soon(peer.protocol.start_response(1, RESPONSE))
+            await self.soon(peer.protocol.send_data(1, bytes(20_000), end_stream=True))
+            await self.soon(peer.protocol.read_stream(1, -1))
+            counts.append((peer.protocol.stats.frames_received, peer.protocol.stats.frames_sent))
+        self.assertEqual(counts[0], counts[1])
+        self.assertEqual(counts[0][1]["DATA"], 2)
+
+    async def test_resets_by_code(self) -> None:
+        peer = await Peer.of_client()
+        client = peer.protocol
+        for _ in range(5):
+            await self.soon(client.start_request(REQUEST))
+        peer.reset(1)
+        peer.reset(3, aioh2.ErrorCodes.REFUSED_STREAM)
+        for stream_id, code in ((5, 0x99), (7, 0x9A)):
+            peer.reset(stream_id, code)
+        client.reset_stream(9, aioh2.ErrorCodes.NO_ERROR)
+        stats = client.stats
+        self.assertEqual(
+            stats.resets_received_by_code, {"CANCEL": 1, "REFUSED_STREAM": 1, "unknown code": 2}
+        )
+        self.assertEqual(stats.resets_sent_by_code, {"NO_ERROR": 1})
+        self.assertEqual((stats.resets_received, stats.resets_sent), (4, 1))
+
+    async def test_refused(self) -> None:
+        peer = await Peer.of_server(concurrency=1)
+        for stream_id in (1, 3, 5):
+            peer.request(stream_id)
+        peer.request(7, [*REQUEST, ("te", "gzip")])
+        stats = peer.protocol.stats
+        self.assertEqual((stats.streams_opened, stats.streams_refused), (1, 3))
+
+    async def test_round_trips(self) -> None:
+        peer = await Peer.of_client()
+        for seconds in (3, 1, 2):
+            ping = await self.waiting(peer.protocol.ping())
+            await self.after(seconds)
+            peer.ack_ping((await peer.frames(PingFrame))[0])
+            await ping
+        stats = peer.protocol.stats
+        assert stats.rtt is not None
+        assert stats.shortest_rtt is not None
+        self.assertAlmostEqual(stats.rtt, 2, delta=0.5)
+        self.assertAlmostEqual(stats.shortest_rtt, 1, delta=0.5)
+
+    async def test_budgets(self) -> None:
+        peer = await Peer.of_server(control_budget=(10, 1), empty_frame_budget=None)
+        for _ in range(6):
+            peer.send(PingFrame(0, bytes(8)))
+        budgets = peer.protocol.stats.budgets
+        self.assertLess(budgets["control_budget"], 0.6)
+        self.assertEqual(budgets["empty_frame_budget"], 1)
+        self.assertEqual(
+            [*budgets],
+            ["reset_budget", "control_budget", "window_update_budget", "empty_frame_budget"],
+        )
+        await self.after(10)
+        self.assertEqual(peer.protocol.stats.budgets["control_budget"], 1)
+
+    async def test_before_the_connection(self) -> None:
+        stats = aioh2.H2Protocol(True).stats
+        self.assertEqual((stats.frames_sent, stats.shortest_rtt), ({}, None))
+        self.assertEqual({*stats.budgets.values()}, {1.0})
+
+    async def test_as_json(self) -> None:
+        stats = dataclasses.asdict((await Peer.of_client()).protocol.stats)
+        self.assertEqual(json.loads(json.dumps(stats)), stats)
+
     async def test_frozen(self) -> None:
         stats = aioh2.H2Protocol(True).stats
         self.assertIsInstance(stats, aioh2.Stats)
@@ -709,10 +806,12 @@ class TestLog(Timed):
         for line in lines:
             self.assertTrue(line.startswith(connection), line)
         rest = [line.removeprefix(f"{connection} ") for line in lines]
-        self.assertTrue(any(line.startswith("> SettingsFrame") for line in rest), rest)
-        self.assertTrue(any(line.startswith("< SettingsFrame") for line in rest), rest)
-        self.assertTrue(any(line.startswith("> HeadersFrame(stream_id=1") for line in rest), rest)
-        self.assertTrue(any(line.startswith("< PingFrame") for line in rest), rest)
+        self.assertTrue(
+            any(line.startswith("> SETTINGS HEADER_TABLE_SIZE 4096, ") for line in rest), rest
+        )
+        self.assertTrue(any(line == "< SETTINGS" for line in rest), rest)
+        self.assertTrue(any(line.startswith("> HEADERS stream 1, :method") for line in rest), rest)
+        self.assertTrue(any(line == "< PING 3132333435363738" for line in rest), rest)
         self.assertEqual({record.levelno for record in logs.records}, {logging.DEBUG})
 
     async def test_connections_differ(self) -> None:

@@ -203,7 +203,7 @@ def compare(session: Session, seed: int) -> Outcome:
     plain, ours = Side(H2Connection(config)), Side(Connection(config))
     logs = r.random() < 0.5
     if logs:
-        ours.connection.frame_log = lambda direction, frame: None
+        ours.connection.frame_log = lambda direction, frame, fields: None
     reader = rules.Reader(client=session.client)
     frames = calls = 0
     known: list[str] = []
@@ -277,7 +277,7 @@ def cut_otherwise(
     config = H2Configuration(client_side=session.client, **session.flags)
     side = Side(Connection(config))
     if logs:
-        side.connection.frame_log = lambda direction, frame: None
+        side.connection.frame_log = lambda direction, frame, fields: None
     events: list[Any] = []
     out = b""
     expected: list[Any] = []

@@ -25,7 +25,7 @@ class InPlace(Connection):
         # one rule is switched off (RFC 9113 section 3.4), or hardly any test could begin
         without_first_settings(self)
         if os.environ.get("AIOH2_FRAME_LOG") == "1":
-            self.frame_log = lambda direction, frame: None
+            self.frame_log = lambda direction, frame, fields: None
 
 
 def without_first_settings(connection: Connection) -> None:
