@@ -36,7 +36,7 @@ nitpick_ignore_regex = [
     ("py:.*", r"(_?asyncio|collections|enum|h2|hpack|hyperframe|socket|ssl|types|typing)\..*"),
     ("py:class", r"aioh2\.(client\.Connecting|protocol\._Opening|testing\.pair\.Pair)"),
     # variables of types, and an alias of typing's Buffer
-    ("py:class", r"(aioh2\..*\.)?(BytesLike|FrameT|P|ProtocolT|ProtocolT_co|T)"),
+    ("py:class", r"(aioh2\..*\.)?(BytesLike|Frame|FrameT|P|ProtocolT|ProtocolT_co|T)"),
 ]
 
 # The options, by name.

@@ -6,12 +6,15 @@ import array
 import asyncio
 import mmap
 import ssl
-from collections.abc import Mapping
+import sys
+from collections.abc import Callable, Mapping
 from typing import assert_type, cast
 
 from h2.events import AlternativeServiceAvailable, Event
+from hyperframe.frame import Frame
 
 import aioh2
+from aioh2.tap import FrameEvent, describe, json_lines
 
 
 class Watching(aioh2.H2Protocol):
@@ -174,7 +177,12 @@ async def look(connection: aioh2.H2Protocol) -> None:
     assert_type(connection.client_side, bool)
     assert_type(connection.config, aioh2.Config)
     assert_type(connection.close_reason, aioh2.AIOH2Exception | None)
+    assert_type(describe(FrameEvent(0.0, "sent", "c1", Frame(1), None).frame), str)
+    remove = connection.tap(lambda event: print(event.time, event.direction, event.headers))
+    remove()
+    assert_type(connection.tap(json_lines(sys.stdout, secrets=True)), Callable[[], None])
     stats = connection.stats
+    assert_type(stats.frames_received, Mapping[str, int])
     assert_type(stats, aioh2.Stats)
     assert_type(stats.bytes_received + stats.bytes_sent + stats.streams_opened, int)
     assert_type(stats.rtt, float | None)

@@ -39,6 +39,7 @@ async def greet(stream: aioh2.H2Stream) -> None:
 
 async def count(stream: aioh2.H2Stream, least: int = 0) -> int:
     """Answer one request; what a handler returns is nobody's business."""
+    assert_type(aioh2.current_stream.get(), aioh2.H2Stream | None)
     return len(await stream.read(-1)) + least
 
 
