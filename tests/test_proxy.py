@@ -107,13 +107,15 @@ class ProxyCase(Case):
         """Listen, and return also the streams of the first connection, once it is there."""
         streams: asyncio.Future[Streams] = asyncio.get_running_loop().create_future()
         over = asyncio.Event()
-        self.stack.callback(over.set)
 
         async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
             streams.set_result((reader, writer))
             await over.wait()
 
-        return await self.target(serve), streams
+        authority = await self.target(serve)
+        # before the server is closed, which waits for its connections from Python 3.12 on
+        self.stack.callback(over.set)
+        return authority, streams
 
     @contextlib.asynccontextmanager
     async def connect(self, authority: str) -> AsyncIterator[tuple[aioh2.H2Stream, Streams]]:
