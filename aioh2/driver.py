@@ -649,7 +649,7 @@ class Driver:
             return
         self._log.info("stream %d is reset: %s", stream_id, reason)
         error = StreamReset(stream_id, ErrorCodes.CANCEL, "local", reason=reason)
-        stream.fail(error)
+        self._fail_stream(stream, error)
         self.send_reset(error)
 
     def abort_for(self, reason: str) -> None:

@@ -296,7 +296,7 @@ class H2Protocol(asyncio.Protocol):
         Returns when the connection has ended and all handlers are done; cancelled, it cancels
         them. A handler that returns without ending its stream has it ended, with INTERNAL_ERROR
         if it never answered; one that raises has it reset with INTERNAL_ERROR, and logged; one
-        whose stream the peer resets, or whose connection is lost, is cancelled,
+        whose stream the peer or a time limit resets, or whose connection is lost, is cancelled,
         once. What a complete response leaves of the request is stopped with NO_ERROR (RFC 9113
         section 8.1).
         """

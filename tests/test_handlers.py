@@ -1108,6 +1108,28 @@ class TestServe(HandlerCase):
         self.assertEqual(cleaned, [1])
         self.assertEqual(len(peer.protocol._driver.handlers), 0)
 
+    async def test_cancelled_by_the_time_limit_of_the_stream(self) -> None:
+        peer = await self.serving(self.reading_beside, body_timeout=3)
+        async with self.logs("INFO") as lines:
+            peer.request(1, POST, end=False)
+            await settle()
+            await self.after(3.1)
+        self.assertIn("stream 1 is reset: blocked on peer for 3 s", lines[0])
+        self.assertEqual(len(lines), 1)
+        self.assertEqual(await self.resets(), [(1, 8)])
+        self.assertEqual(self.ended, [1])
+        self.assertFalse(self.serve.done())
+
+    async def reading_beside(self, stream: aioh2.H2Stream) -> None:
+        """Wait for anything, while another task waits for the body."""
+        reading = asyncio.get_running_loop().create_task(stream.read())
+        try:
+            await forever()
+        finally:
+            await asyncio.wait([reading])
+            self.assertIsInstance(reading.exception(), aioh2.StreamReset)
+            self.ended.append(stream.id)
+
     async def test_what_is_no_exception_resets_too(self) -> None:
         class Outcome(BaseException):
             """As frameworks for tests raise."""
