@@ -137,8 +137,6 @@ class StreamHandlers:
 
     def cancel(self, stream: H2Stream) -> None:
         """The peer or a time limit has reset the stream, or the connection is lost."""
-        if stream in self._cancelled:
-            return
         task = self._tasks.get(stream)
         if task is None:
             return
