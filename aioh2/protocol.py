@@ -401,6 +401,7 @@ class H2Protocol(asyncio.Protocol):
             raise ValueError("origin and field_value do not fit into a frame")
         if stream_id is not None:
             self._check_unanswered(self._driver.find(stream_id))
+            self._driver.check_ahead(stream_id)
         self._driver.connection.advertise_alternative_service(value, of or None, stream_id)
         self._driver.flush_soon()
 
