@@ -739,9 +739,12 @@ class Driver:
         self.intake.end()
         self.opener.slots.fail(for_stream(reason, retryable=True))
         for stream in self.table.take_open():
-            unwritten = stream in self.opener.unwritten
-            self._fail_stream(stream, for_stream(reason, retryable=unwritten))
-            self._retire(stream, aborted=True)
+            # it may have ended just before, in the same segment
+            aborted = not stream.is_over
+            if aborted:
+                unwritten = stream in self.opener.unwritten
+                self._fail_stream(stream, for_stream(reason, retryable=unwritten))
+            self._retire(stream, aborted=aborted)
         self.sender.end(reason)
         if self.pings is not None:
             self.pings.end(reason)

@@ -987,6 +987,28 @@ class TestClose(Timed):
         peer.lose()
 
 
+class TestEndedInTheSameSegment(Timed):
+    """A stream whose last frame comes just before what ends the connection."""
+
+    async def test_it_has_ended_well(self) -> None:
+        peer = await Peer.of_client()
+        stream = await peer.protocol.open_stream(REQUEST, end_stream=True)
+        other = await peer.protocol.open_stream(REQUEST, end_stream=True)
+        lost = await peer.protocol.open_stream(REQUEST, end_stream=True)
+        shutdown = await self.waiting(peer.protocol.shutdown())
+        peer.send(
+            peer.headers(stream.id, RESPONSE, "END_STREAM"),
+            RstStreamFrame(other.id),
+            DataFrame(9, b"on an idle stream"),
+        )
+        await settle()
+        self.assertEqual(shutdown.result(), (2, 1))
+        self.assertIsNone(stream.failure)
+        self.assertIsInstance(other.failure, aioh2.StreamReset)
+        self.assertIsInstance(lost.failure, aioh2.ConnectionClosed)
+        self.assertEqual(await self.soon(stream.read()), b"")
+
+
 class TestWaitClosing(Timed):
     """A handler can wait for the moment from which on no new stream starts."""
 
