@@ -565,6 +565,14 @@ class TestWithoutConnection(Timed):
         await settle()
         self.assertTrue(closed.done())
 
+    async def test_wait_closed_where_none_is_ever_made(self) -> None:
+        for end in (aioh2.H2Protocol.close_connection, aioh2.H2Protocol.abort):
+            protocol = aioh2.H2Protocol(True)
+            closed = await self.waiting(protocol.wait_closed())
+            end(protocol)
+            await settle()
+            self.assertTrue(closed.done())
+
     async def test_wait_closed_that_is_cancelled(self) -> None:
         peer = await Peer.of_client()
         calls = [await self.waiting(peer.protocol.wait_closed()) for _ in range(2)]
