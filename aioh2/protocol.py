@@ -320,7 +320,8 @@ class H2Protocol(asyncio.Protocol):
     def event_received(self, event: events.Event) -> None:
         """Handle one of h2's events; override it to watch them, and call ``super()``."""
         handler = Driver.HANDLERS.get(type(event))
-        if handler is not None:
+        # an override may have ended the connection before it calls this
+        if handler is not None and not self._driver.closing.over:
             handler(self._driver, event)
 
     async def wait_open(self) -> None:
