@@ -416,6 +416,9 @@ class Closing:
         if self._grace_timer is not None:
             self._grace_timer.cancel()
         self._closable.end(reason)
+        if self._transport is None:
+            # there has been none that could be lost
+            _wake(self.lost_waiters)
 
     # --- the transport is gone ---------------------------------------------------------
 

@@ -28,6 +28,7 @@ from .exceptions import (
     AIOH2Exception,
     ConnectionClosed,
     NotSupported,
+    SendException,
     StreamReset,
     code_name,
     describe_code,
@@ -163,8 +164,8 @@ class Driver:
         # this would be that of any handler that sends.
         self._context: contextvars.Context | None = None
         self._flush_handle: asyncio.Handle | None = None
-        # Whether events of one segment are being handled.
-        self._dispatching = False
+        # The events of one share, while they are being handled.
+        self._dispatching: list[events.Event] = []
 
         # What serves the connection.
         self._callback: Callable[[Any], Any] | None = None
@@ -233,7 +234,7 @@ class Driver:
     def _work(self, received: list[events.Event]) -> None:
         """Handle the events of one share."""
         closing, handle = self.closing, self.protocol.event_received
-        self._dispatching = True
+        self._dispatching = received
         try:
             for event in received:
                 handle(event)
@@ -244,7 +245,7 @@ class Driver:
             closing.close(ErrorCodes.INTERNAL_ERROR)
             return
         finally:
-            self._dispatching = False
+            self._dispatching = []
         if self.connection.failure is not None:
             closing.close_broken(self.connection.failure)
         else:
@@ -324,13 +325,10 @@ class Driver:
         resets[code_name(event.error_code)] += 1
         if stream is None:
             return
-        initiator: Any = "peer" if event.remote_reset else "local"
-        reason = event.reason if isinstance(event, StreamFailed) else ""
-        code = describe_code(event.error_code)
-        self._log.info("stream %d was reset by %s: %s %s", stream.id, initiator, code, reason)
-        self._fail_stream(
-            stream, StreamReset(stream.id, int(event.error_code), initiator, reason=reason)
-        )
+        error = _reset_by(event)
+        who, code = error.initiator, describe_code(error.error_code)
+        self._log.info("stream %d was reset by %s: %s %s", stream.id, who, code, error.reason)
+        self._fail_stream(stream, error)
 
     def _push_received(self, event: events.PushedStreamReceived) -> None:
         stream = self.add_stream(event.pushed_stream_id or 0, event.headers, local_ended=True)
@@ -411,6 +409,17 @@ class Driver:
 
     # --- for streams (see stream.Owner) ------------------------------------------------
 
+    def check_ahead(self, stream_id: int) -> None:
+        """Raise what ends a stream further on in the segment whose events are being handled.
+
+        h2 knows of it already. Only what ``event_received`` calls at once can come before it.
+        """
+        if not self._dispatching or self.connection.is_alive(stream_id):
+            return
+        for event in self._dispatching:
+            if isinstance(event, events.StreamReset) and event.stream_id == stream_id:
+                raise _reset_by(event)
+
     def check_size(self, size: int) -> None:
         """Raise for a header list that the peer has said it does not take (section 6.5.2).
 
@@ -425,6 +434,7 @@ class Driver:
 
     def send_headers(self, stream_id: int, fields: Fields, end_stream: bool) -> None:
         """Frame a header section now."""
+        self.check_ahead(stream_id)
         self.connection.send_headers(stream_id, fields, end_stream)
         if end_stream:
             self.settle()
@@ -435,6 +445,10 @@ class Driver:
         self, stream_id: int, data: memoryview, end_stream: bool
     ) -> asyncio.Future[None] | None:
         """Frame ``data``, or queue it and return what to wait for."""
+        try:
+            self.check_ahead(stream_id)
+        except StreamReset as error:
+            raise SendException(bytes(data), error) from error
         future = self.sender.send(stream_id, data, end_stream)
         if future is not None:
             self.watchdog.queued(stream_id)
@@ -446,6 +460,7 @@ class Driver:
 
     def send_last(self, stream_id: int, trailers: Fields) -> asyncio.Future[None] | None:
         """Frame the end of the stream after all queued data."""
+        self.check_ahead(stream_id)
         future = self.sender.send_last(stream_id, trailers)
         self.settle()
         return future
@@ -511,6 +526,7 @@ class Driver:
 
     async def promise(self, stream_id: int, headers: HeaderInput) -> H2Stream:
         """Promise a push on a stream of the client's."""
+        self.check_ahead(stream_id)
         return await self.opener.promise(self.find(stream_id), headers)
 
     # --- streams -----------------------------------------------------------------------
@@ -670,7 +686,7 @@ class Driver:
             return
         self._log.info("stream %d is reset: %s", stream_id, reason)
         error = StreamReset(stream_id, ErrorCodes.CANCEL, "local", reason=reason)
-        stream.fail(error)
+        self._fail_stream(stream, error)
         self.send_reset(error)
 
     def abort_for(self, reason: str) -> None:
@@ -771,14 +787,24 @@ class Driver:
         self.intake.end()
         self.opener.slots.fail(for_stream(reason, retryable=True))
         for stream in self.table.take_open():
-            unwritten = stream in self.opener.unwritten
-            self._fail_stream(stream, for_stream(reason, retryable=unwritten))
-            self._retire(stream, aborted=True)
+            # it may have ended just before, in the same segment
+            aborted = not stream.is_over
+            if aborted:
+                unwritten = stream in self.opener.unwritten
+                self._fail_stream(stream, for_stream(reason, retryable=unwritten))
+            self._retire(stream, aborted=aborted)
         self.sender.end(reason)
         if self.pings is not None:
             self.pings.end(reason)
         self.greeting.end(reason)
         self.table.end(reason)
+
+
+def _reset_by(event: events.StreamReset) -> StreamReset:
+    """Return the error that h2's event stands for."""
+    reason = event.reason if isinstance(event, StreamFailed) else ""
+    initiator: Any = "peer" if event.remote_reset else "local"
+    return StreamReset(event.stream_id, int(event.error_code), initiator, reason=reason)
 
 
 def _write_eof(transport: asyncio.Transport) -> bool:

@@ -102,6 +102,9 @@ class StreamHandlers:
         # Called when nobody works on a stream any more.
         self._done = done
         self._tasks: dict[H2Stream, asyncio.Task[None]] = {}
+        # Those that were cancelled with their streams: a second time would cut short what they
+        # still wait for, to clean up.
+        self._cancelled: set[H2Stream] = set()
 
     def __len__(self) -> int:
         """How many streams handlers are at work on."""
@@ -127,13 +130,14 @@ class StreamHandlers:
             if tasks:
                 await asyncio.wait(tasks)
         finally:
-            for task in tasks:
-                task.cancel()
+            for task, of in tasks.items():
+                if of not in self._cancelled:
+                    task.cancel()
             if tasks:
                 await asyncio.wait(tasks)
 
     def cancel(self, stream: H2Stream) -> None:
-        """The peer has reset the stream, or the connection is lost."""
+        """The peer or a time limit has reset the stream, or the connection is lost."""
         task = self._tasks.get(stream)
         if task is None:
             return
@@ -144,6 +148,7 @@ class StreamHandlers:
             loop.call_soon(task.cancel)
         else:
             task.cancel()
+        self._cancelled.add(stream)
 
     def _start(
         self,
@@ -154,14 +159,15 @@ class StreamHandlers:
         task = asyncio.get_running_loop().create_task(self._run(stream, handler))
         self._tasks[stream] = task
         task.add_done_callback(ended)
-        if stream.failure is not None:
-            # an eager task has run already, and may have ended the connection
-            self.cancel(stream)
         return task
 
     async def _run(self, stream: H2Stream, handler: StreamHandler) -> None:
         """Run the handler, and leave its stream ended whatever it does."""
         current_stream.set(stream)
+        task = asyncio.current_task()
+        assert task is not None
+        # an eager task is not known yet
+        self._tasks[stream] = task
         try:
             await handler(stream)
             if not stream.is_complete:
@@ -170,11 +176,14 @@ class StreamHandlers:
             if stream.failure is None:
                 raise
         except Exception as error:
-            if _is_the_peers_doing(error, stream):
-                self._log.info("the handler of stream %d ended: %s", stream.id, error)
-            else:
-                self._log.error("the handler of stream %d failed", stream.id, exc_info=error)
-            stream.reset(ErrorCodes.INTERNAL_ERROR)
+            self._report(stream, error)
+
+    def _report(self, stream: H2Stream, error: BaseException) -> None:
+        if _is_the_peers_doing(error, stream):
+            self._log.info("the handler of stream %d ended: %s", stream.id, error)
+        else:
+            self._log.error("the handler of stream %d failed", stream.id, exc_info=error)
+        stream.reset(ErrorCodes.INTERNAL_ERROR)
 
     async def _finish(self, stream: H2Stream) -> None:
         if not stream.has_started and stream.failure is None:
@@ -187,12 +196,17 @@ class StreamHandlers:
     def _ended(self, tasks: dict[asyncio.Task[None], H2Stream], task: asyncio.Task[None]) -> None:
         stream = tasks.pop(task)
         del self._tasks[stream]
+        self._cancelled.discard(stream)
+        error = None if task.cancelled() else task.exception()
         if task.cancelled():
             stream.reset(ErrorCodes.CANCEL)
+        elif error is not None:
+            # no Exception, such as frameworks for tests raise
+            self._report(stream, error)
         self._done(stream)
 
 
-def _is_the_peers_doing(error: Exception, stream: H2Stream) -> bool:
+def _is_the_peers_doing(error: BaseException, stream: H2Stream) -> bool:
     """Whether an error only says that the stream, or its connection, has come to its end.
 
     Or that the peer does not take what was to be sent: a peer could fill the log with that.

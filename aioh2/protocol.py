@@ -334,8 +334,9 @@ class H2Protocol(asyncio.Protocol):
         Returns when the connection has ended and all handlers are done; cancelled, it cancels
         them. A handler that returns without ending its stream has it ended, with INTERNAL_ERROR
         if it never answered; one that raises has it reset with INTERNAL_ERROR, and logged; one
-        whose stream the peer resets, or whose connection is lost, is cancelled. What a complete
-        response leaves of the request is stopped with NO_ERROR (RFC 9113 section 8.1).
+        whose stream the peer or a time limit resets, or whose connection is lost, is cancelled,
+        once. What a complete response leaves of the request is stopped with NO_ERROR (RFC 9113
+        section 8.1).
         """
         await self._driver.handlers.serve(self._driver.table, handler)
 
@@ -357,7 +358,8 @@ class H2Protocol(asyncio.Protocol):
     def event_received(self, event: events.Event) -> None:
         """Handle one of h2's events; override it to watch them, and call ``super()``."""
         handler = Driver.HANDLERS.get(type(event))
-        if handler is not None:
+        # an override may have ended the connection before it calls this
+        if handler is not None and not self._driver.closing.over:
             handler(self._driver, event)
 
     def tap(self, callback: TapCallback) -> Callable[[], None]:
@@ -454,6 +456,7 @@ class H2Protocol(asyncio.Protocol):
             raise ValueError("origin and field_value do not fit into a frame")
         if stream_id is not None:
             self._check_unanswered(self._driver.find(stream_id))
+            self._driver.check_ahead(stream_id)
         self._driver.connection.advertise_alternative_service(value, of or None, stream_id)
         self._driver.flush_soon()
 

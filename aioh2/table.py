@@ -50,6 +50,8 @@ class StreamTable:
         self._forgetting = False
         #: The peer's streams that nobody has taken,
         self.inbound: OrderedDict[int, H2Stream] = OrderedDict()
+        # how many of these have ended: they count among the ended,
+        self._untaken = 0
         #: and who waits for one.
         self.accepting: deque[asyncio.Future[None]] = deque()
         #: Streams that were reset while somebody still works on them: see
@@ -121,6 +123,7 @@ class StreamTable:
             return None
         _, stream = self.inbound.popitem(last=False)
         if stream.id not in self.open:
+            self._untaken -= 1
             self.release(stream)
             self._remember(stream)
         return stream
@@ -146,7 +149,9 @@ class StreamTable:
     def retire(self, stream: H2Stream, *, in_use: bool) -> None:
         """A stream that was open is not any more; ``in_use``: it failed, and is worked on still."""
         if stream.id in self.inbound:
+            self._untaken += 1
             self._hold(stream)
+            self._forget_soon()
         else:
             if in_use:
                 self._hold(stream)
@@ -176,13 +181,18 @@ class StreamTable:
 
     def _remember(self, stream: H2Stream) -> None:
         self.ended[stream.id] = stream
-        crowded = len(self.ended) > self._limit
-        if crowded and not self._forgetting and self._loop is not None:
+        self._forget_soon()
+
+    def _is_crowded(self) -> bool:
+        return bool(self.ended) and len(self.ended) + self._untaken > self._limit
+
+    def _forget_soon(self) -> None:
+        if not self._forgetting and self._is_crowded() and self._loop is not None:
             # not at once: who was woken by the end of the oldest gets to it first
             self._forgetting = True
             self._loop.call_soon(self._forget_oldest)
 
     def _forget_oldest(self) -> None:
         self._forgetting = False
-        while len(self.ended) > self._limit:
+        while self._is_crowded():
             self._forgotten(self.ended.pop(next(iter(self.ended))))

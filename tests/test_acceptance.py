@@ -226,29 +226,3 @@ class TestClientNames(Case):
             async with opening as client, client.open_stream({}, end_stream=True) as stream:
                 await stream.recv_response()
         self.assertEqual(seen, ["localhost"])
-
-
-class TestEagerTasks(Case):
-    async def test_handler_whose_stream_ends_while_its_task_is_made(self) -> None:
-        peer = await Peer.of_server()
-        peer.request(1)
-        ran: list[int] = []
-
-        async def handler(stream: aioh2.H2Stream) -> None:
-            await asyncio.sleep(0)
-            ran.append(stream.id)
-
-        def eager(loop: Any, coroutine: Any, **more: Any) -> Any:
-            if coroutine.__name__ == "_run" and not peer.transport.closed:
-                peer.protocol.close_connection()
-            return asyncio.Task(coroutine, loop=loop, **more)
-
-        loop = asyncio.get_running_loop()
-        serving = loop.create_task(peer.protocol.serve(handler))
-        loop.set_task_factory(eager)
-        try:
-            await settle()
-        finally:
-            loop.set_task_factory(None)
-        self.assertTrue(serving.done())
-        self.assertEqual(ran, [])

@@ -641,6 +641,14 @@ class TestWithoutConnection(Timed):
         await settle()
         self.assertTrue(closed.done())
 
+    async def test_wait_closed_where_none_is_ever_made(self) -> None:
+        for end in (aioh2.H2Protocol.close_connection, aioh2.H2Protocol.abort):
+            protocol = aioh2.H2Protocol(True)
+            closed = await self.waiting(protocol.wait_closed())
+            end(protocol)
+            await settle()
+            self.assertTrue(closed.done())
+
     async def test_wait_closed_that_is_cancelled(self) -> None:
         peer = await Peer.of_client()
         calls = [await self.waiting(peer.protocol.wait_closed()) for _ in range(2)]
@@ -1071,6 +1079,28 @@ class TestClose(Timed):
         self.assertEqual([type(f) for f in await peer.frames()], [GoAwayFrame])
         await self.assert_closed(peer.protocol.recv_request())
         peer.lose()
+
+
+class TestEndedInTheSameSegment(Timed):
+    """A stream whose last frame comes just before what ends the connection."""
+
+    async def test_it_has_ended_well(self) -> None:
+        peer = await Peer.of_client()
+        stream = await peer.protocol.open_stream(REQUEST, end_stream=True)
+        other = await peer.protocol.open_stream(REQUEST, end_stream=True)
+        lost = await peer.protocol.open_stream(REQUEST, end_stream=True)
+        shutdown = await self.waiting(peer.protocol.shutdown())
+        peer.send(
+            peer.headers(stream.id, RESPONSE, "END_STREAM"),
+            RstStreamFrame(other.id),
+            DataFrame(9, b"on an idle stream"),
+        )
+        await settle()
+        self.assertEqual(shutdown.result(), (2, 1))
+        self.assertIsNone(stream.failure)
+        self.assertIsInstance(other.failure, aioh2.StreamReset)
+        self.assertIsInstance(lost.failure, aioh2.ConnectionClosed)
+        self.assertEqual(await self.soon(stream.read()), b"")
 
 
 class TestWaitClosing(Timed):

@@ -23,7 +23,14 @@ from hyperframe.frame import (
 )
 
 import aioh2
-from aioh2 import ConnectionClosed, ErrorCodes, SettingCodes, StreamClosed, StreamReset
+from aioh2 import (
+    ConnectionClosed,
+    ErrorCodes,
+    SendException,
+    SettingCodes,
+    StreamClosed,
+    StreamReset,
+)
 from aioh2.testing import connected_pair
 
 from .wire import POST, PREFACE, REQUEST, RESPONSE, Case, Peer, SkippingLoop, settle, skip
@@ -1646,6 +1653,52 @@ class TestOneSegment(Ends):
         peer.send(peer.headers(1, REQUEST), RstStreamFrame(1, ErrorCodes.CANCEL))
         await settle()
         self.assertFalse(protocol.is_closing, protocol.close_reason)
+
+    async def test_calls_on_a_stream_that_the_next_frame_ends(self) -> None:
+        """An override makes calls at once, as eager tasks do; h2 knows already of the end."""
+        said: dict[str, Exception] = {}
+
+        def at_once(name: str, call: Callable[[], Any]) -> None:
+            try:
+                coroutine = call()
+                if coroutine is not None:
+                    coroutine.send(None)
+            except (aioh2.AIOH2Exception, StopIteration) as error:
+                said[name] = error
+
+        class Protocol(aioh2.H2Protocol):
+            def event_received(self, event: Any) -> None:
+                super().event_received(event)
+                if type(event).__name__ == "PingReceived":
+                    one, three = self.stream(1), self.stream(3)
+                    at_once("data", lambda: one.send_data(b"abc"))
+                    at_once("push", lambda: one.push(REQUEST))
+                    at_once("trailers", lambda: one.send_trailers(TRAILERS))
+                    advertise = self.advertise_alternative_service
+                    at_once("services", lambda: advertise("h2", stream_id=3))
+                    at_once("response", lambda: three.start_response(RESPONSE))
+                    at_once("another", lambda: self.stream(5).start_response(RESPONSE))
+
+        peer = await Peer.of_server(kind=Protocol, settings={SettingCodes.ENABLE_PUSH: 1})
+        for stream_id in (1, 3, 5):
+            peer.request(stream_id, POST, end=False)
+        await self.now(peer.protocol.start_response(1, RESPONSE))
+        await peer.frames()
+        resets = [RstStreamFrame(stream_id, ErrorCodes.ENHANCE_YOUR_CALM) for stream_id in (3, 1)]
+        peer.send(PingFrame(opaque_data=bytes(8)), *resets)
+        frames = await peer.frames()
+        self.assertEqual([frame.stream_id for frame in frames], [0, 5])
+        self.assertIsInstance(said.pop("another"), StopIteration)
+        unsent = said["data"]
+        assert isinstance(unsent, SendException)
+        self.assertEqual(unsent.data, b"abc")
+        assert isinstance(unsent.__cause__, Exception)
+        said["data"] = unsent.__cause__
+        self.assertEqual(list(said), ["data", "push", "trailers", "services", "response"])
+        for error in said.values():
+            assert isinstance(error, StreamReset), error
+            self.assertEqual((error.error_code, error.initiator), (11, "peer"))
+        self.assertFalse(peer.protocol.is_closing, peer.protocol.close_reason)
 
     async def test_request_and_loss(self) -> None:
         """A good request in the same segment as a bad frame still counts."""

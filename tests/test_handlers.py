@@ -7,6 +7,7 @@ import contextlib
 import gc
 import socket
 import struct
+import unittest
 import weakref
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
@@ -663,6 +664,7 @@ class TestServe(HandlerCase):
     ) -> Peer:
         self.peer = await Peer.of_server(**options)
         self.server = self.peer.protocol
+        self.ended: list[int] = []
         self.serve = asyncio.get_running_loop().create_task(self.server.serve(handler))
         self.addCleanup(self.serve.cancel)
         return self.peer
@@ -1112,6 +1114,63 @@ class TestServe(HandlerCase):
             await ack_announcement(peer)
         self.assertTrue(peer.transport.closed)
 
+    async def test_cancelled_once_when_the_connection_is_lost(self) -> None:
+        """What a handler waits for to clean up is not cancelled with ``serve`` in its turn."""
+        cleaned: list[int] = []
+        proceed = asyncio.Event()
+
+        async def handler(stream: aioh2.H2Stream) -> None:
+            try:
+                await forever()
+            finally:
+                await proceed.wait()
+                cleaned.append(stream.id)
+
+        peer = await Peer.of_server(handler=lambda p: p.serve(handler))
+        peer.request(1)
+        await settle()
+        peer.lose()
+        await settle()
+        proceed.set()
+        await settle()
+        self.assertEqual(cleaned, [1])
+        self.assertEqual(len(peer.protocol._driver.handlers), 0)
+
+    async def test_cancelled_by_the_time_limit_of_the_stream(self) -> None:
+        peer = await self.serving(self.reading_beside, body_timeout=3)
+        async with self.logs("INFO") as lines:
+            peer.request(1, POST, end=False)
+            await settle()
+            await self.after(3.1)
+        self.assertIn("stream 1 is reset: blocked on peer for 3 s", lines[0])
+        self.assertEqual(len(lines), 1)
+        self.assertEqual(await self.resets(), [(1, 8)])
+        self.assertEqual(self.ended, [1])
+        self.assertFalse(self.serve.done())
+
+    async def reading_beside(self, stream: aioh2.H2Stream) -> None:
+        """Wait for anything, while another task waits for the body."""
+        reading = asyncio.get_running_loop().create_task(stream.read())
+        try:
+            await forever()
+        finally:
+            await asyncio.wait([reading])
+            self.assertIsInstance(reading.exception(), aioh2.StreamReset)
+            self.ended.append(stream.id)
+
+    async def test_what_is_no_exception_resets_too(self) -> None:
+        class Outcome(BaseException):
+            """As frameworks for tests raise."""
+
+        async def handler(stream: aioh2.H2Stream) -> None:
+            raise Outcome
+
+        peer = await self.serving(handler)
+        with self.assertLogs(LOG, "ERROR") as logs:
+            peer.request(1)
+            self.assertEqual(await self.resets(), [(1, 2)])
+        self.assertIn("the handler of stream 1 failed", logs.output[0])
+
     async def test_connection_error_cancels(self) -> None:
         ended: list[int] = []
 
@@ -1243,6 +1302,66 @@ class TestServe(HandlerCase):
         gc.collect()
         # those that can still be read
         self.assertEqual([ref() is not None for ref in streams], [False] * 18 + [True] * 2)
+
+
+@unittest.skipUnless(hasattr(asyncio, "eager_task_factory"), "Python 3.12 has eager tasks")
+class TestEagerTasks(HandlerCase):
+    """``asyncio.eager_task_factory``: a handler runs before its task is known."""
+
+    async def asyncSetUp(self) -> None:
+        await super().asyncSetUp()
+        factory = getattr(asyncio, "eager_task_factory", None)
+        asyncio.get_running_loop().set_task_factory(factory)
+
+    async def test_resetting_its_stream_does_not_cancel_it(self) -> None:
+        done: list[int] = []
+
+        async def handler(stream: aioh2.H2Stream) -> None:
+            stream.reset()
+            await asyncio.sleep(0)
+            done.append(stream.id)
+
+        peer = await Peer.of_server(handler=lambda p: p.serve(handler))
+        peer.request(1)
+        await settle()
+        self.assertEqual(done, [1])
+
+    async def test_keeps_its_place_until_it_has_ended(self) -> None:
+        async def handler(stream: aioh2.H2Stream) -> None:
+            stream.reset()
+            await forever()
+
+        peer = await Peer.of_server(handler=lambda p: p.serve(handler), concurrency=1)
+        peer.request(1)
+        await peer.frames()
+        peer.request(3)
+        (refused,) = await peer.frames(RstStreamFrame)
+        self.assertEqual((refused.stream_id, refused.error_code), (3, 7))
+
+    async def test_cancelled_when_it_has_closed_the_connection_itself(self) -> None:
+        seen: list[str] = []
+
+        async def handler(stream: aioh2.H2Stream) -> None:
+            stream.protocol.close_connection()
+            seen.append("goes on")
+            try:
+                await forever()
+            finally:
+                seen.append("cancelled")
+
+        peer = await Peer.of_server(handler=lambda p: p.serve(handler))
+        peer.request(1)
+        await settle()
+        self.assertEqual(seen, ["goes on", "cancelled"])
+
+    async def test_never_waiting(self) -> None:
+        async def handler(stream: aioh2.H2Stream) -> None:
+            await stream.start_response(RESPONSE, end_stream=True)
+
+        peer = await Peer.of_server(handler=lambda p: p.serve(handler))
+        peer.request(1)
+        self.assertEqual(len(await peer.frames(HeadersFrame)), 1)
+        self.assertEqual(len(peer.protocol._driver.handlers), 0)
 
 
 class TestLimitsOfThePeer(HandlerCase):

@@ -1024,6 +1024,20 @@ class TestEvents(Timed):
         self.assertEqual((await self.soon(peer.protocol.recv_request()))[0], 1)
         await self.assert_closed(peer.protocol.recv_request(), initiator="local")
 
+    async def test_override_that_closes_before_it_hands_on_the_event(self) -> None:
+        class Closing(aioh2.H2Protocol):
+            def event_received(self, event: h2.events.Event) -> None:
+                if isinstance(event, h2.events.RequestReceived):
+                    self.close_connection()
+                super().event_received(event)
+
+        peer = await self.peer_of(False, Closing)
+        serving = await self.waiting(peer.protocol.serve(lambda stream: stream.read()))
+        peer.request(1, POST, end=False)
+        await settle()
+        self.assertTrue(serving.done())
+        self.assertEqual(peer.protocol.stats.streams_open, 0)
+
     async def test_override_that_keeps_events_from_it(self) -> None:
         class Deaf(aioh2.H2Protocol):
             def event_received(self, event: h2.events.Event) -> None:

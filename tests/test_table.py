@@ -140,6 +140,26 @@ class TestTable(Case):
         self.assertEqual(self.connection.held_streams, 0)
         self.assertIs(self.table.find(1), stream)
 
+    async def test_ended_before_it_was_taken_counts_among_the_ended(self) -> None:
+        """So unread memory is that of as many open and as many ended streams, whatever happens."""
+        for stream_id in (1, 3):
+            self.end(self.add(stream_id))
+        waiting = self.add(5, inbound=True)
+        self.end(waiting)
+        self.assertEqual(self.forgotten, [])
+        await settle()
+        self.assertEqual([stream.id for stream in self.forgotten], [1])
+        for stream_id in (7, 9, 11):
+            self.end(self.add(stream_id, inbound=True))
+        await settle()
+        # more than the limit, which may have grown meanwhile: none but these is left
+        self.assertEqual([stream.id for stream in self.forgotten], [1, 3])
+        self.assertIs(self.table.take_inbound(), waiting)
+        self.assertIs(self.table.find(5), waiting)
+        await settle()
+        with self.assertRaises(aioh2.StreamClosed):
+            self.table.find(5)
+
     async def test_ended_while_it_is_worked_on(self) -> None:
         stream = self.add(1)
         self.end(stream, in_use=True)
@@ -244,6 +264,31 @@ class TestRetention(Ends):
         await settle()
         self.assertEqual(await self.now(peer.protocol.recv_request()), (1, POST))
         self.assertEqual(await self.now(peer.protocol.read_stream(1)), b"abc")
+
+    async def test_unread_memory(self) -> None:
+        """At most twice what open streams may hold, also where the application takes none."""
+        peer = await Peer.of_server(concurrency=3, initial_window_size=100)
+        table = peer.protocol._driver.table
+        for stream_id in (1, 3, 5):
+            peer.request(stream_id, POST, end=False)
+            peer.data(stream_id, bytes(100))
+            await self.now(peer.protocol.recv_request())
+            peer.reset(stream_id)
+        for stream_id in range(7, 17, 2):
+            peer.request(stream_id, POST, end=False)
+            peer.data(stream_id, bytes(100))
+            if stream_id < 11:
+                peer.reset(stream_id)
+        self.assertEqual(await self.unread(table), (3, 2 * 3 * 100))
+        for stream_id in (11, 13, 15):
+            peer.reset(stream_id)
+        self.assertEqual(await self.unread(table), (0, 5 * 100))
+
+    async def unread(self, table: StreamTable) -> tuple[int, int]:
+        """Return how many streams are open, and the bytes that all hold."""
+        await settle()
+        kept = {*table.open.values(), *table.ended.values(), *table.inbound.values()}
+        return len(table.open), sum(stream.unread for stream in kept)
 
     async def test_unknown_streams(self) -> None:
         peer = await Peer.of_server()

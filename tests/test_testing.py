@@ -176,11 +176,13 @@ class TestTransport(Case):
         self.assertIsInstance(far.told[0], ConnectionResetError)
 
     async def test_written_after_close(self) -> None:
-        near, _ = joined()
-        near.transport.abort()
-        near.transport.write(b"nothing")
-        await settle()
-        self.assertEqual(near.told, [None])
+        for way in (MemoryTransport.close, MemoryTransport.abort):
+            near, far = joined()
+            way(near.transport)
+            near.transport.write(b"nothing")
+            await settle()
+            self.assertEqual(near.told, [None])
+            self.assertNotIn(b"nothing", far.told)
 
     async def test_written_to_who_has_closed(self) -> None:
         near, far = joined()

@@ -66,10 +66,10 @@ class MemoryTransport(asyncio.Transport):
 
     def write(self, data: Buffer) -> None:
         """Write bytes; after ``close`` they are dropped, as asyncio's transports do."""
-        if self._ended:
-            raise RuntimeError("write() after write_eof()")
         if self._closing or not data:
             return
+        if self._ended:
+            raise RuntimeError("write() after write_eof()")
         data = bytes(data)
         self._buffered += len(data)
         if self._bandwidth is None:
