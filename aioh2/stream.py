@@ -464,7 +464,8 @@ class H2Stream:
           ``async with stream``, or a handler of ``serve``, ends the stream as ever.
         - A reset stream or lost connection raises, without what was not read by then, a
           :class:`StreamReset` or :class:`ConnectionClosed` that is a ``ConnectionResetError``,
-          too. What came before the peer's END_STREAM stays readable.
+          too. What came before the peer's END_STREAM stays readable, and a reset with NO_ERROR
+          after that is no error, unless it has cut short what was written.
         - ``get_extra_info("stream")`` is this stream; other names are asked of the connection.
         - ``await writer.start_tls(context)`` starts TLS in the tunnel, as its server on a server.
           Any other protocol can take the streams' place: ``transport = writer.transport``,
@@ -473,9 +474,11 @@ class H2Stream:
 
         It raises :class:`StreamClosed` where that was done before, where the response has not
         begun or come, and where this side has reset the stream; :class:`StreamReset` or
-        :class:`ConnectionClosed` where the peer or the connection has ended it.
+        :class:`ConnectionClosed` where the peer or the connection has ended it, unless the peer
+        has ended its side before: that stays readable.
         """
-        self._check_alive()
+        if self._abandoned or not self._remote_ended:
+            self._check_alive()
         if self._owner.client_side and self._response is None:
             raise StreamClosed(self.id, "its response has not come; recv_response comes first")
         self._check_started()
