@@ -822,6 +822,11 @@ class Connection(H2Connection):
         frame.parse_body(memoryview(stream_id.to_bytes(4, "big") + field))
         self._prepare_for_sending([frame])
 
+    def is_tunnel(self, stream_id: int) -> bool:
+        """Whether only DATA may be sent on it: a CONNECT with a 2xx (RFC 9113 section 8.5)."""
+        stream = self.streams.get(stream_id)
+        return stream is not None and stream.connected
+
     def priority_field(self, stream_id: int) -> bytes | None:
         """Return the ``priority`` field of a request that the peer has made (RFC 9218)."""
         stream = self.streams.get(stream_id)

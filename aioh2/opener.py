@@ -169,6 +169,8 @@ class Opener:
             raise parent.failure.fresh()
         if parent.has_ended:
             raise StreamClosed(parent.id, "this side has ended it already")
+        if self._connection.is_tunnel(parent.id):
+            raise StreamClosed(parent.id, "a tunnel has no pushes (RFC 9113 section 8.5)")
 
     def _next_stream_id(self) -> int:
         connection = self._connection

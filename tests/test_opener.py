@@ -532,6 +532,14 @@ class TestPush(Timed):
         with self.assertRaises(aioh2.StreamClosed):
             await self.soon(peer.protocol.push_stream(2, REQUEST))
 
+    async def test_parent_that_is_a_tunnel(self) -> None:
+        peer = await self.server()
+        peer.request(3, [(":method", "CONNECT"), (":authority", "b.test:443")], end=False)
+        await self.soon(peer.protocol.push_stream(3, REQUEST))
+        await self.soon(peer.protocol.start_response(3, RESPONSE))
+        with self.assertRaisesRegex(aioh2.StreamClosed, "tunnel"):
+            await self.soon(peer.protocol.push_stream(3, REQUEST))
+
     async def test_unknown_parent(self) -> None:
         peer = await self.server()
         with self.assertRaises(aioh2.StreamClosed):

@@ -561,6 +561,21 @@ class TestEnds(TunnelCase):
                 with self.assertRaises(aioh2.StreamReset):
                     await reader.read()
 
+    async def test_no_trailers(self) -> None:
+        """RFC 9113 section 8.5: nothing but DATA; a CONNECT that is refused is no tunnel."""
+        for request in (CONNECT, EXTENDED):
+            for stream in await self.streams(request, server={"enable_connect_protocol": True}):
+                with self.assertRaisesRegex(aioh2.StreamClosed, "trailers"):
+                    await stream.send_trailers({"t": "1"})
+                await stream.send_trailers({})
+        peer = await Peer.of_server()
+        peer.request(1, CONNECT, end=False)
+        stream = await anext(peer.protocol)
+        await stream.start_response({":status": "502"})
+        await stream.send_trailers({"t": "1"})
+        *_, trailers = await peer.frames()
+        self.assertEqual(trailers.headers, [("t", "1")])
+
     async def test_a_peer_that_is_done(self) -> None:
         """END_STREAM, then NO_ERROR (RFC 9113 section 8.1): an error only of what is cut short."""
         for much in (False, True):
