@@ -340,12 +340,13 @@ class H2Stream:
         """End the stream with trailers, after all data (RFC 9113 section 8.1).
 
         Waits and cancels as :meth:`send_data`; raises as :meth:`end`, ``ValueError`` for
-        malformed headers, and :class:`StreamClosed` in a tunnel, which has none (section 8.5).
-        Empty trailers end the stream without any.
+        malformed headers, and :class:`StreamClosed` in a client's tunnel, which has none
+        (section 8.5). Empty trailers end the stream without any.
         """
         fields, facts = prepare(headers, Kind.TRAILERS, self._encoding)
         self._check_ending()
-        if fields and self._owner.is_tunnel(self.id):
+        # not a server's: its handler may know nothing of CONNECT, and is not to fail by one
+        if fields and self._owner.client_side and self._owner.is_tunnel(self.id):
             raise StreamClosed(self.id, "a tunnel has no trailers (RFC 9113 section 8.5)")
         self._owner.check_size(facts.size)
         self._local_ended = True

@@ -34,7 +34,7 @@ class TunnelClosed(ConnectionClosed, ConnectionResetError):
 
 
 class TunnelEnded(StreamClosed, RuntimeError):
-    """``StreamClosed`` for a write after ``write_eof``, which every transport of asyncio refuses."""
+    """``StreamClosed`` for a write after ``write_eof``: a ``RuntimeError`` of asyncio's own."""
 
 
 _AS_OS_ERROR: Final[dict[type[AIOH2Exception], type[AIOH2Exception]]] = {
@@ -388,10 +388,14 @@ class Tunnel(asyncio.Transport):
             self._loop.call_soon(self._tell, error)
 
     def _tell(self, error: Any) -> None:
-        if self._stream.has_peer_ended and not self._cut:
-            if isinstance(error, StreamReset) and error.error_code == ErrorCodes.NO_ERROR:
-                # it wants no more, and lacks nothing (RFC 9113 section 8.1)
-                error = None
+        if (
+            isinstance(error, StreamReset)
+            and error.error_code == ErrorCodes.NO_ERROR
+            and self._stream.has_peer_ended
+            and not self._cut
+        ):
+            # it wants no more, and lacks nothing (RFC 9113 section 8.1)
+            error = None
         if isinstance(error, AIOH2Exception):
             error = _as_os_error(error)
         self._protocol.connection_lost(error)
