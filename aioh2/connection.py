@@ -348,6 +348,18 @@ class Connection(H2Connection):
         self._prepare_for_sending([_SettingsFrame(settings=dict(new_settings))])
         self._unacked.append(dict(new_settings))
 
+    def check_settings(self, settings: Mapping[int, int]) -> None:
+        """Raise ``ValueError`` for a setting that may not be changed any more."""
+        # Relies on Settings._settings: a deque for each setting, the value sent last at its end.
+        offered = self.local_settings._settings.get(SettingCodes.ENABLE_CONNECT_PROTOCOL, (0,))[-1]
+        if offered and not settings.get(SettingCodes.ENABLE_CONNECT_PROTOCOL, 1):
+            raise ValueError("ENABLE_CONNECT_PROTOCOL cannot be taken back (RFC 8441 section 3)")
+        if settings.get(NO_RFC7540_PRIORITIES):
+            raise ValueError(
+                "NO_RFC7540_PRIORITIES cannot be changed after the first SETTINGS "
+                "(RFC 9218 section 2.1)"
+            )
+
     # --- receiving ---------------------------------------------------------------------
 
     def receive(self, data: bytes = b"") -> list[Event]:
@@ -834,6 +846,11 @@ class Connection(H2Connection):
         frame.parse_body(memoryview(stream_id.to_bytes(4, "big") + field))
         self._prepare_for_sending([frame])
 
+    def is_tunnel(self, stream_id: int) -> bool:
+        """Whether only DATA may be sent on it: a CONNECT with a 2xx (RFC 9113 section 8.5)."""
+        stream = self.streams.get(stream_id)
+        return stream is not None and stream.connected
+
     def priority_field(self, stream_id: int) -> bytes | None:
         """Return the ``priority`` field of a request that the peer has made (RFC 9218)."""
         stream = self.streams.get(stream_id)
@@ -854,6 +871,7 @@ class Connection(H2Connection):
             elif setting == NO_RFC7540_PRIORITIES and value > 1:
                 # RFC 9218 section 2.1
                 raise ProtocolError(f"SETTINGS_NO_RFC7540_PRIORITIES cannot be {value}")
+        self._check_for_good(frame.settings)
         self.remote_settings.update(frame.settings)
         event = RemoteSettingsChanged.from_settings(self.remote_settings, frame.settings)
         frames = self._acknowledge_settings()
@@ -862,6 +880,16 @@ class Connection(H2Connection):
             # each in turn: a smaller one in between must be announced (RFC 7541 section 4.2)
             self.encoder.header_table_size = size
         return frames, [event]
+
+    def _check_for_good(self, settings: Mapping[int, int]) -> None:
+        """Check what the peer may not change (RFC 8441 section 3, RFC 9218 section 2.1)."""
+        offered = self.remote_settings.enable_connect_protocol
+        if offered and not settings.get(SettingCodes.ENABLE_CONNECT_PROTOCOL, 1):
+            raise ProtocolError("SETTINGS_ENABLE_CONNECT_PROTOCOL was taken back")
+        # one that is not in the first SETTINGS is late, and does no harm
+        before = self.remote_settings.get(NO_RFC7540_PRIORITIES)
+        if before is not None and before != settings.get(NO_RFC7540_PRIORITIES, before):
+            raise ProtocolError("SETTINGS_NO_RFC7540_PRIORITIES was changed")
 
     def _local_settings_acked(self) -> dict[SettingCodes | int, ChangedSetting]:
         """Apply the oldest SETTINGS that were not acknowledged, and only those."""

@@ -472,6 +472,10 @@ class Driver:
         self.settle()
         return taken
 
+    def is_tunnel(self, stream_id: int) -> bool:
+        """Whether it is a CONNECT that was accepted."""
+        return self.connection.is_tunnel(stream_id)
+
     def has_queued(self, stream_id: int) -> bool:
         """Whether anything waits to be framed."""
         return self.sender.has_queued(stream_id)

@@ -117,7 +117,10 @@ class Opener:
         await self.slots.acquire(self._closing.check_opens)
         try:
             if facts.protocol and not self._connection.remote_settings.enable_connect_protocol:
-                raise NotSupported("the peer does not offer extended CONNECT (RFC 8441)")
+                raise NotSupported(
+                    "the peer does not offer extended CONNECT (RFC 8441: "
+                    "SETTINGS_ENABLE_CONNECT_PROTOCOL is 0)"
+                )
             self._opening.check_size(facts.size)
             stream_id = self._next_stream_id()
             self._connection.send_headers(stream_id, fields, end_stream)
@@ -142,10 +145,13 @@ class Opener:
         fields, facts = prepare(headers, Kind.REQUEST, encoding, origin=origin)
         if facts.method not in (b"GET", b"HEAD"):
             raise ValueError(f"only GET and HEAD can be pushed, not {facts.method!r}")
+        if facts.content_length:
+            raise ValueError("a push has no request body, and so no content-length")
         if self._client_side:
             raise NotSupported("a client cannot push")
         await self.slots.acquire(functools.partial(self._check_pushes, parent))
         try:
+            self._opening.check_size(facts.size)
             promised = self._next_stream_id()
             self._connection.push_stream(parent.id, promised, fields)
             stream = self._opening.add_stream(promised, fields, remote_ended=True)
@@ -163,6 +169,8 @@ class Opener:
             raise parent.failure.fresh()
         if parent.has_ended:
             raise StreamClosed(parent.id, "this side has ended it already")
+        if self._connection.is_tunnel(parent.id):
+            raise StreamClosed(parent.id, "a tunnel has no pushes (RFC 9113 section 8.5)")
 
     def _next_stream_id(self) -> int:
         connection = self._connection

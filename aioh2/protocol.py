@@ -421,6 +421,7 @@ class H2Protocol(asyncio.Protocol):
             dataclasses.replace(self.config, initial_window_size=size)
         # raises for values out of range, before anything changes
         Settings(client=self.client_side, initial_values=cast(Any, dict(settings)))
+        self._driver.connection.check_settings(settings)
         self._driver.connection.update_settings(dict(settings))
         self._driver.watchdog.settings_sent()
         self._driver.flush_soon()

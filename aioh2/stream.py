@@ -77,6 +77,9 @@ class Owner(Protocol):
     def withdraw(self, stream_id: int, future: asyncio.Future[None]) -> bool:
         """Take back what is not framed; whether there was anything."""
 
+    def is_tunnel(self, stream_id: int) -> bool:
+        """Whether it is a CONNECT that was accepted."""
+
     def has_queued(self, stream_id: int) -> bool:
         """Whether anything waits to be framed."""
 
@@ -295,9 +298,9 @@ class H2Stream:
         """Promise a push and return its stream (RFC 9113 section 8.4); the server's side only.
 
         Waits for room under the client's limit of streams; cancelled, it has promised nothing.
-        The push is a GET or HEAD of the same authority, and its headers are filled in as those
-        of a request. Raises ``ValueError`` for others, :class:`NotSupported` when the client does
-        not want pushes, and as :meth:`start_response`.
+        The push is a GET or HEAD without content, and its headers are filled in from those of
+        the request. Raises ``ValueError`` for others, :class:`NotSupported` when the client does
+        not want pushes, :class:`StreamClosed` in a tunnel, and as :meth:`start_response`.
         """
         return await self._owner.promise(self.id, headers)
 
@@ -336,11 +339,15 @@ class H2Stream:
     async def send_trailers(self, headers: HeaderInput) -> None:
         """End the stream with trailers, after all data (RFC 9113 section 8.1).
 
-        Waits and cancels as :meth:`send_data`; raises as :meth:`end`, and ``ValueError`` for
-        malformed headers. Empty trailers end the stream without any.
+        Waits and cancels as :meth:`send_data`; raises as :meth:`end`, ``ValueError`` for
+        malformed headers, and :class:`StreamClosed` in a client's tunnel, which has none
+        (section 8.5). Empty trailers end the stream without any.
         """
         fields, facts = prepare(headers, Kind.TRAILERS, self._encoding)
         self._check_ending()
+        # not a server's: its handler may know nothing of CONNECT, and is not to fail by one
+        if fields and self._owner.client_side and self._owner.is_tunnel(self.id):
+            raise StreamClosed(self.id, "a tunnel has no trailers (RFC 9113 section 8.5)")
         self._owner.check_size(facts.size)
         self._local_ended = True
         await self._until_sent(self._owner.send_last(self.id, fields), True)
@@ -464,7 +471,8 @@ class H2Stream:
           ``async with stream``, or a handler of ``serve``, ends the stream as ever.
         - A reset stream or lost connection raises, without what was not read by then, a
           :class:`StreamReset` or :class:`ConnectionClosed` that is a ``ConnectionResetError``,
-          too. What came before the peer's END_STREAM stays readable.
+          too. What came before the peer's END_STREAM stays readable, and a reset with NO_ERROR
+          after that is no error, unless it has cut short what was written.
         - ``get_extra_info("stream")`` is this stream; other names are asked of the connection.
         - ``await writer.start_tls(context)`` starts TLS in the tunnel, as its server on a server.
           uvloop starts it over sockets only, and raises TypeError. Any other protocol can take the
@@ -473,9 +481,11 @@ class H2Stream:
 
         It raises :class:`StreamClosed` where that was done before, where the response has not
         begun or come, and where this side has reset the stream; :class:`StreamReset` or
-        :class:`ConnectionClosed` where the peer or the connection has ended it.
+        :class:`ConnectionClosed` where the peer or the connection has ended it, unless the peer
+        has ended its side before: that stays readable.
         """
-        self._check_alive()
+        if self._abandoned or not self._remote_ended:
+            self._check_alive()
         if self._owner.client_side and self._response is None:
             raise StreamClosed(self.id, "its response has not come; recv_response comes first")
         self._check_started()

@@ -13,7 +13,7 @@ from typing import Any, Final, TypeAlias
 
 from h2.errors import ErrorCodes
 
-from .exceptions import AIOH2Exception, ConnectionClosed, StreamReset
+from .exceptions import AIOH2Exception, ConnectionClosed, StreamClosed, StreamReset
 from .stream import H2Stream, retrieve
 
 __all__ = ["ReaderWriter", "Tunnel", "open_streams"]
@@ -31,6 +31,10 @@ class TunnelReset(StreamReset, ConnectionResetError):
 
 class TunnelClosed(ConnectionClosed, ConnectionResetError):
     """``ConnectionClosed`` for the same."""
+
+
+class TunnelEnded(StreamClosed, RuntimeError):
+    """``StreamClosed`` for a write after ``write_eof``: a ``RuntimeError`` of asyncio's own."""
 
 
 _AS_OS_ERROR: Final[dict[type[AIOH2Exception], type[AIOH2Exception]]] = {
@@ -102,6 +106,8 @@ class Tunnel(asyncio.Transport):
         self._high, self._low = _HIGH, _HIGH // 4
         # Whether it was told to wait.
         self._writing_paused = False
+        # Whether any of them will not be.
+        self._cut = False
         # Whether END_STREAM was written, and what that waits for.
         self._eof_written = stream.has_ended
         self._last: asyncio.Future[None] | None = None
@@ -220,16 +226,21 @@ class Tunnel(asyncio.Transport):
     def write(self, data: bytes | bytearray | memoryview) -> None:
         """Send ``data`` after all that was written; what becomes of it is for drain() to tell.
 
-        Dropped where the tunnel is closing or lost, as every transport does. Raises
-        :class:`StreamClosed` after ``write_eof``.
+        Dropped where the tunnel is closing or lost, as every transport does. After
+        ``write_eof`` it raises a :class:`StreamClosed` that is a ``RuntimeError``, too.
         """
         if not isinstance(data, (bytes, bytearray, memoryview)):
             raise TypeError(f"data must be bytes-like, not {type(data).__name__}")
         if self._closing or not len(data):
             return
         stream = self._stream
-        if stream.failure is not None or (stream.has_ended and not self._eof_written):
-            self._lose(stream.failure)
+        if stream.failure is not None:
+            self._failed()
+            return
+        if self._eof_written:
+            raise TunnelEnded(stream.id, "this side has ended it already, by write_eof()")
+        if stream.has_ended:
+            self._lose(None)
             return
         data = bytes(data)
         future = stream.begin_sending(memoryview(data))
@@ -246,9 +257,14 @@ class Tunnel(asyncio.Transport):
         retrieve(future)
         self._buffered -= size
         if self._stream.failure is not None:
+            self._failed()
+        self._pause_or_resume()
+
+    def _failed(self) -> None:
+        """The stream takes no more; what came before the peer's END_STREAM is read first."""
+        self._cut = True
+        if self._eof_received or not self._stream.has_peer_ended:
             self._lose(self._stream.failure)
-        else:
-            self._pause_or_resume()
 
     def _pause_or_resume(self) -> None:
         protocol: Any = self._protocol
@@ -372,6 +388,14 @@ class Tunnel(asyncio.Transport):
             self._loop.call_soon(self._tell, error)
 
     def _tell(self, error: Any) -> None:
+        if (
+            isinstance(error, StreamReset)
+            and error.error_code == ErrorCodes.NO_ERROR
+            and self._stream.has_peer_ended
+            and not self._cut
+        ):
+            # it wants no more, and lacks nothing (RFC 9113 section 8.1)
+            error = None
         if isinstance(error, AIOH2Exception):
             error = _as_os_error(error)
         self._protocol.connection_lost(error)

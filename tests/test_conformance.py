@@ -1816,6 +1816,14 @@ class TestSettingsFrame(Conformance):
         await client.accepts(setting((2, 0)))
         await (await self.client()).fails(PROTOCOL_ERROR, setting((2, 1)))
 
+    async def test_for_good(self) -> None:
+        """RFC 8441 section 3, RFC 9218 section 2.1."""
+        await self.both_fail(PROTOCOL_ERROR, setting((8, 1)), setting((8, 0)))
+        for value in (0, 1):
+            before = setting((9, value))
+            await self.both_accept(before, before, setting())
+            await self.both_fail(PROTOCOL_ERROR, before, setting((9, 1 - value)))
+
     async def test_every_legal_extreme(self) -> None:
         await self.both_accept(
             setting((1, 0), (3, 2**32 - 1), (4, 0), (5, 16384), (6, 0), (8, 0)),

@@ -295,6 +295,20 @@ class TestUpdateSettings(ConnectionCase):
         made.receive(raw(SETTINGS, ACK))
         self.assertEqual(made.local_settings[self.WINDOW], 10)
 
+    def test_for_good(self) -> None:
+        """RFC 8441 section 3, RFC 9218 section 2.1."""
+        connect = int(SettingCodes.ENABLE_CONNECT_PROTOCOL)
+        made = self.server()
+        made.check_settings({connect: 0, 9: 0})
+        made.update_settings({connect: 1})
+        made.check_settings({connect: 1})
+        for wrong in ({connect: 0}, {9: 1}):
+            with self.assertRaisesRegex(ValueError, "RFC"):
+                made.check_settings(wrong)
+        made = self.client()
+        made.receive(setting((connect, 0)) + setting((connect, 1)) + setting((connect, 1)))
+        self.assert_failed(made, setting((connect, 0)), ErrorCodes.PROTOCOL_ERROR)
+
     def test_unknown_setting(self) -> None:
         made = self.server()
         made.update_settings({0x99: 7})
@@ -691,8 +705,11 @@ class TestResponses(ConnectionCase):
 
     def test_connect(self) -> None:
         made = self.client(CONNECT)
+        self.assertFalse(made.is_tunnel(1))
         made.receive(opening(1, [*RESPONSE, (b"content-length", b"1")]) + data(1, b"any"))
         self.assertTrue(self.stream(made).connected)
+        self.assertTrue(made.is_tunnel(1))
+        self.assertFalse(made.is_tunnel(3))
         self.assert_reset(made, headers(1, TRAILERS), 1, ErrorCodes.PROTOCOL_ERROR)
         for status in (b"300", b"403"):
             made = self.client(CONNECT)
@@ -1352,10 +1369,12 @@ class TestPriorityUpdate(ConnectionCase):
         self.assertEqual(fields, [b"u=2", None, None])
 
     def test_setting(self) -> None:
-        """RFC 9218 section 2.1: it is 0 or 1."""
+        """RFC 9218 section 2.1: it is 0 or 1, and stays so."""
         for value in (0, 1):
-            found = self.server().receive(setting((9, value)))
-            self.assertEqual(kinds(found), ["RemoteSettingsChanged"])
+            made = self.server()
+            found = made.receive(setting((9, value)) * 2 + setting())
+            self.assertEqual(kinds(found), ["RemoteSettingsChanged"] * 3)
+            self.assert_failed(made, setting((9, 1 - value)), ErrorCodes.PROTOCOL_ERROR)
         self.assert_failed(self.server(), setting((9, 2)), ErrorCodes.PROTOCOL_ERROR)
 
 

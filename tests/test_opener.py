@@ -390,7 +390,7 @@ class TestExtendedConnect(Timed):
 
     async def test_not_offered(self) -> None:
         peer = await Peer.of_client()
-        with self.assertRaisesRegex(aioh2.NotSupported, "extended CONNECT"):
+        with self.assertRaisesRegex(aioh2.NotSupported, "extended CONNECT.*_CONNECT_PROTOCOL is 0"):
             await self.soon(peer.protocol.start_request(TUNNEL))
         self.assertEqual(await peer.frames(), [])
 
@@ -498,6 +498,21 @@ class TestPush(Timed):
         with self.assertRaisesRegex(ValueError, "GET and HEAD"):
             await self.soon(peer.protocol.push_stream(1, POST))
 
+    async def test_no_request_body(self) -> None:
+        peer = await self.server()
+        with self.assertRaisesRegex(ValueError, "content-length"):
+            await self.soon(peer.protocol.push_stream(1, [*REQUEST, ("content-length", "1")]))
+        await self.soon(peer.protocol.push_stream(1, [*REQUEST, ("content-length", "0")]))
+        self.assertEqual(len(await peer.frames(PushPromiseFrame)), 1)
+
+    async def test_more_headers_than_the_peer_takes(self) -> None:
+        peer = await self.server(MAX_HEADER_LIST_SIZE=200)
+        with self.assertRaisesRegex(aioh2.NotSupported, "MAX_HEADER_LIST_SIZE"):
+            await self.soon(peer.protocol.push_stream(1, [*REQUEST, ("x", "y" * 100)]))
+        await self.soon(peer.protocol.push_stream(1, REQUEST))
+        (frame,) = await peer.frames(PushPromiseFrame)
+        self.assertEqual(frame.promised_stream_id, 2)
+
     async def test_parent_that_has_ended(self) -> None:
         peer = await self.server()
         peer.request(3, end=False)
@@ -516,6 +531,14 @@ class TestPush(Timed):
         await self.soon(peer.protocol.push_stream(1, REQUEST))
         with self.assertRaises(aioh2.StreamClosed):
             await self.soon(peer.protocol.push_stream(2, REQUEST))
+
+    async def test_parent_that_is_a_tunnel(self) -> None:
+        peer = await self.server()
+        peer.request(3, [(":method", "CONNECT"), (":authority", "b.test:443")], end=False)
+        await self.soon(peer.protocol.push_stream(3, REQUEST))
+        await self.soon(peer.protocol.start_response(3, RESPONSE))
+        with self.assertRaisesRegex(aioh2.StreamClosed, "tunnel"):
+            await self.soon(peer.protocol.push_stream(3, REQUEST))
 
     async def test_unknown_parent(self) -> None:
         peer = await self.server()

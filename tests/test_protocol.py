@@ -348,6 +348,20 @@ class TestSettings(Timed):
         await settle()
         self.assertEqual(client.max_concurrent_streams, 100)
 
+    async def test_settings_that_are_for_good(self) -> None:
+        """RFC 8441 section 3, RFC 9218 section 2.1."""
+        peer = await Peer.of_server(enable_connect_protocol=True)
+        for wrong in ({CONNECT: 0}, {9: 1}):
+            with self.subTest(wrong), self.assertRaisesRegex(ValueError, "RFC .* section"):
+                peer.protocol.update_settings(wrong)
+        peer.protocol.update_settings({CONNECT: 1, 9: 0})
+        later = await Peer.of_server()
+        later.protocol.update_settings({CONNECT: 0})
+        later.protocol.update_settings({CONNECT: 1})
+        with self.assertRaises(ValueError):
+            # not acknowledged yet, but sent
+            later.protocol.update_settings({CONNECT: 0})
+
     async def test_refused_update_sends_nothing(self) -> None:
         peer = await Peer.of_server()
         with self.assertRaises(ValueError):

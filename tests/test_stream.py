@@ -1075,6 +1075,19 @@ class TestSending(StreamCase):
                         await self.now(call)
                 self.assertEqual(await peer.frames(), [])
 
+    async def test_in_a_tunnel(self) -> None:
+        peer = await Peer.of_client()
+        stream = await peer.protocol.open_stream([(":method", "CONNECT"), (":authority", "b:1")])
+        peer.respond(1)
+        await stream.recv_response()
+        with self.assertRaisesRegex(StreamClosed, "trailers"):
+            await self.now(stream.send_trailers(TRAILERS))
+        peer.data(1, b"abc", end=True)
+        peer.reset(1)
+        reader, writer = stream.as_reader_writer()
+        self.assertEqual(await reader.read(), b"abc")
+        writer.close()
+
     async def test_while_the_end_waits(self) -> None:
         peer, stream = await self.client({SettingCodes.INITIAL_WINDOW_SIZE: 0})
         task = await self.waiting(stream.send_data(b"abc", end_stream=True))

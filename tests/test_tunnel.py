@@ -354,8 +354,9 @@ class TestEnds(TunnelCase):
         writer.write_eof()
         writer.write_eof()
         self.assertEqual(await far_reader.read(), b"all")
-        with self.assertRaises(aioh2.StreamClosed):
-            writer.write(b"more")
+        for kind in (aioh2.StreamClosed, RuntimeError):
+            with self.assertRaises(kind):
+                writer.write(b"more")
         writer.write(b"")
         far_writer.write(b"answer")
         self.assertEqual(await reader.readexactly(6), b"answer")
@@ -550,7 +551,7 @@ class TestEnds(TunnelCase):
             peer, stream = await self.client()
             reader, writer = self.on(stream)
             peer.data(1, b"all", end=end)
-            peer.reset(1, ErrorCodes.NO_ERROR)
+            peer.reset(1, ErrorCodes.CANCEL)
             with self.assertRaises(aioh2.StreamReset):
                 await writer.wait_closed()
             if end:
@@ -559,6 +560,72 @@ class TestEnds(TunnelCase):
             else:
                 with self.assertRaises(aioh2.StreamReset):
                     await reader.read()
+
+    async def test_no_trailers(self) -> None:
+        """RFC 9113 section 8.5: nothing but DATA; a CONNECT that is refused is no tunnel."""
+        for request in (CONNECT, EXTENDED):
+            near, _ = await self.streams(request, server={"enable_connect_protocol": True})
+            with self.assertRaisesRegex(aioh2.StreamClosed, "trailers"):
+                await near.send_trailers({"t": "1"})
+            await near.send_trailers({})
+        peer = await Peer.of_client()
+        stream = await peer.protocol.open_stream(CONNECT)
+        peer.respond(1, [(":status", "502")])
+        await stream.recv_response()
+        await stream.send_trailers({"t": "1"})
+        *_, trailers = await peer.frames()
+        self.assertEqual(trailers.headers, [("t", "1")])
+
+    async def test_a_peer_that_is_done(self) -> None:
+        """END_STREAM, then NO_ERROR (RFC 9113 section 8.1): an error only of what is cut short."""
+        for much in (False, True):
+            with self.subTest(much=much):
+                peer, stream = await self.client({SettingCodes.INITIAL_WINDOW_SIZE: 10})
+                reader, writer = self.on(stream)
+                writer.write(bytes(11 if much else 10))
+                peer.data(1, b"all", end=True)
+                peer.reset(1, ErrorCodes.NO_ERROR)
+                self.assertEqual(await reader.read(), b"all")
+                await settle()
+                self.assertTrue(writer.is_closing())
+                writer.close()
+                if much:
+                    with self.assertRaises(aioh2.StreamReset):
+                        await writer.wait_closed()
+                else:
+                    await writer.wait_closed()
+                with self.assertRaises(ConnectionResetError):
+                    await writer.drain()
+
+    async def test_all_is_read_though_sending_has_failed(self) -> None:
+        """More has come than the reader holds, when what was written is cut short."""
+        peer, stream = await self.client({SettingCodes.INITIAL_WINDOW_SIZE: 0})
+        reader, writer = self.on(stream)
+        writer.write(bytes(100_000))
+        draining = await self.waiting(writer.drain())
+        peer.data(1, bytes(200_000), end=True)
+        peer.reset(1, ErrorCodes.NO_ERROR)
+        await draining
+        writer.write(b"dropped")
+        self.assertEqual(len(await reader.read()), 200_000)
+        with self.assertRaises(aioh2.StreamReset):
+            await writer.wait_closed()
+
+    async def test_a_stream_that_is_over(self) -> None:
+        """What the peer has ended can still be read; what this side has reset cannot."""
+        for code in (ErrorCodes.NO_ERROR, ErrorCodes.CANCEL):
+            peer, stream = await self.client()
+            peer.data(1, b"all", end=True)
+            peer.reset(1, code)
+            await settle()
+            reader, _ = self.on(stream)
+            self.assertEqual(await reader.read(), b"all")
+        peer, stream = await self.client()
+        peer.data(1, b"all", end=True)
+        await settle()
+        stream.reset()
+        with self.assertRaises(aioh2.StreamClosed):
+            stream.as_reader_writer()
 
     async def test_reset_while_paused(self) -> None:
         """It is seen by the next write, or once reading goes on."""
