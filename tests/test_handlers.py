@@ -7,7 +7,7 @@ import contextlib
 import gc
 import socket
 import struct
-import unittest
+import sys
 import weakref
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
@@ -1304,64 +1304,64 @@ class TestServe(HandlerCase):
         self.assertEqual([ref() is not None for ref in streams], [False] * 18 + [True] * 2)
 
 
-@unittest.skipUnless(hasattr(asyncio, "eager_task_factory"), "Python 3.12 has eager tasks")
-class TestEagerTasks(HandlerCase):
-    """``asyncio.eager_task_factory``: a handler runs before its task is known."""
+if sys.version_info >= (3, 12):
 
-    async def asyncSetUp(self) -> None:
-        await super().asyncSetUp()
-        factory = getattr(asyncio, "eager_task_factory", None)
-        asyncio.get_running_loop().set_task_factory(factory)
+    class TestEagerTasks(HandlerCase):
+        """``asyncio.eager_task_factory``: a handler runs before its task is known."""
 
-    async def test_resetting_its_stream_does_not_cancel_it(self) -> None:
-        done: list[int] = []
+        async def asyncSetUp(self) -> None:
+            await super().asyncSetUp()
+            asyncio.get_running_loop().set_task_factory(asyncio.eager_task_factory)
 
-        async def handler(stream: aioh2.H2Stream) -> None:
-            stream.reset()
-            await asyncio.sleep(0)
-            done.append(stream.id)
+        async def test_resetting_its_stream_does_not_cancel_it(self) -> None:
+            done: list[int] = []
 
-        peer = await Peer.of_server(handler=lambda p: p.serve(handler))
-        peer.request(1)
-        await settle()
-        self.assertEqual(done, [1])
+            async def handler(stream: aioh2.H2Stream) -> None:
+                stream.reset()
+                await asyncio.sleep(0)
+                done.append(stream.id)
 
-    async def test_keeps_its_place_until_it_has_ended(self) -> None:
-        async def handler(stream: aioh2.H2Stream) -> None:
-            stream.reset()
-            await forever()
+            peer = await Peer.of_server(handler=lambda p: p.serve(handler))
+            peer.request(1)
+            await settle()
+            self.assertEqual(done, [1])
 
-        peer = await Peer.of_server(handler=lambda p: p.serve(handler), concurrency=1)
-        peer.request(1)
-        await peer.frames()
-        peer.request(3)
-        (refused,) = await peer.frames(RstStreamFrame)
-        self.assertEqual((refused.stream_id, refused.error_code), (3, 7))
-
-    async def test_cancelled_when_it_has_closed_the_connection_itself(self) -> None:
-        seen: list[str] = []
-
-        async def handler(stream: aioh2.H2Stream) -> None:
-            stream.protocol.close_connection()
-            seen.append("goes on")
-            try:
+        async def test_keeps_its_place_until_it_has_ended(self) -> None:
+            async def handler(stream: aioh2.H2Stream) -> None:
+                stream.reset()
                 await forever()
-            finally:
-                seen.append("cancelled")
 
-        peer = await Peer.of_server(handler=lambda p: p.serve(handler))
-        peer.request(1)
-        await settle()
-        self.assertEqual(seen, ["goes on", "cancelled"])
+            peer = await Peer.of_server(handler=lambda p: p.serve(handler), concurrency=1)
+            peer.request(1)
+            await peer.frames()
+            peer.request(3)
+            (refused,) = await peer.frames(RstStreamFrame)
+            self.assertEqual((refused.stream_id, refused.error_code), (3, 7))
 
-    async def test_never_waiting(self) -> None:
-        async def handler(stream: aioh2.H2Stream) -> None:
-            await stream.start_response(RESPONSE, end_stream=True)
+        async def test_cancelled_when_it_has_closed_the_connection_itself(self) -> None:
+            seen: list[str] = []
 
-        peer = await Peer.of_server(handler=lambda p: p.serve(handler))
-        peer.request(1)
-        self.assertEqual(len(await peer.frames(HeadersFrame)), 1)
-        self.assertEqual(len(peer.protocol._driver.handlers), 0)
+            async def handler(stream: aioh2.H2Stream) -> None:
+                stream.protocol.close_connection()
+                seen.append("goes on")
+                try:
+                    await forever()
+                finally:
+                    seen.append("cancelled")
+
+            peer = await Peer.of_server(handler=lambda p: p.serve(handler))
+            peer.request(1)
+            await settle()
+            self.assertEqual(seen, ["goes on", "cancelled"])
+
+        async def test_never_waiting(self) -> None:
+            async def handler(stream: aioh2.H2Stream) -> None:
+                await stream.start_response(RESPONSE, end_stream=True)
+
+            peer = await Peer.of_server(handler=lambda p: p.serve(handler))
+            peer.request(1)
+            self.assertEqual(len(await peer.frames(HeadersFrame)), 1)
+            self.assertEqual(len(peer.protocol._driver.handlers), 0)
 
 
 class TestLimitsOfThePeer(HandlerCase):
