@@ -105,6 +105,9 @@ class Config:
     enable_push: bool = False
     #: SETTINGS_ENABLE_CONNECT_PROTOCOL of a server (RFC 8441). Off: a handler has to know it.
     enable_connect_protocol: bool = False
+    #: SETTINGS_NO_RFC7540_PRIORITIES (RFC 9218 section 2.1): RFC 9218 decides who sends next from
+    #: the beginning, and RFC 7540's signals are ignored. Off: whichever the peer signals decides.
+    no_rfc7540_priorities: bool = False
 
     # Sizes
 
@@ -244,6 +247,7 @@ _CHECKS: Final[dict[str, Callable[[str, object], None]]] = {
     "concurrency": _integer(0, _MAX_32),
     "enable_push": _boolean,
     "enable_connect_protocol": _boolean,
+    "no_rfc7540_priorities": _boolean,
     "initial_window_size": _integer(0, _MAX_31),
     "max_window_size": _integer(0, _GIBI, optional=True),
     "connection_window_size": _integer(65_535, _MAX_31),

@@ -310,7 +310,7 @@ class Connection(H2Connection):
 
     # --- opening -----------------------------------------------------------------------
 
-    def initiate(self, settings: Mapping[SettingCodes, int], *, window_size: int) -> None:
+    def initiate(self, settings: Mapping[SettingCodes | int, int], *, window_size: int) -> None:
         """Queue the preface, SETTINGS, and the credit that widens the connection window.
 
         What a peer may ask of us (streams, header lists, push) holds at once; what changes how
@@ -322,7 +322,8 @@ class Connection(H2Connection):
             SettingCodes.INITIAL_WINDOW_SIZE,
             SettingCodes.MAX_FRAME_SIZE,
         )
-        now = {code: value for code, value in settings.items() if code not in later}
+        # of any: h2's type knows its own codes only
+        now: Any = {code: value for code, value in settings.items() if code not in later}
         self.local_settings = _slim(Settings(client=client, initial_values=now))
         _slim(self.remote_settings)
         size = settings[SettingCodes.MAX_HEADER_LIST_SIZE]
@@ -354,10 +355,11 @@ class Connection(H2Connection):
         offered = self.local_settings._settings.get(SettingCodes.ENABLE_CONNECT_PROTOCOL, (0,))[-1]
         if offered and not settings.get(SettingCodes.ENABLE_CONNECT_PROTOCOL, 1):
             raise ValueError("ENABLE_CONNECT_PROTOCOL cannot be taken back (RFC 8441 section 3)")
-        if settings.get(NO_RFC7540_PRIORITIES):
+        chosen = self.local_settings._settings.get(NO_RFC7540_PRIORITIES, (0,))[-1]
+        if settings.get(NO_RFC7540_PRIORITIES, chosen) != chosen:
             raise ValueError(
-                "NO_RFC7540_PRIORITIES cannot be changed after the first SETTINGS "
-                "(RFC 9218 section 2.1)"
+                "NO_RFC7540_PRIORITIES cannot be changed after the first SETTINGS (RFC 9218 "
+                "section 2.1): the option no_rfc7540_priorities sets it"
             )
 
     # --- receiving ---------------------------------------------------------------------

@@ -132,6 +132,8 @@ class Driver:
         self.sender = Sender(self.connection, tree, self.flush, self.watchdog.framed)
         #: Who sends next, as is signalled.
         self.priorities = Priorities(tree, self.sender, self.table.open)
+        if config.no_rfc7540_priorities:
+            self.priorities.by_urgency()
         #: How far the connection is on its way to the end.
         self.closing = Closing(
             config, self.connection, self, client_side=client_side, log=self._log

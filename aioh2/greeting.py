@@ -12,6 +12,7 @@ from typing import Any
 from h2.settings import SettingCodes
 
 from .config import Config
+from .connection import NO_RFC7540_PRIORITIES
 from .exceptions import AIOH2Exception
 
 __all__ = ["Greeting"]
@@ -46,10 +47,10 @@ class Greeting:
             return f"the {side} has not agreed on ALPN 'h2': it chose no protocol"
         return f"TLS has agreed on ALPN {chosen!r}, not 'h2'"
 
-    def settings(self) -> dict[SettingCodes, int]:
+    def settings(self) -> dict[SettingCodes | int, int]:
         """Return the SETTINGS that this side begins with."""
         config = self._config
-        settings = {
+        settings: dict[SettingCodes | int, int] = {
             SettingCodes.HEADER_TABLE_SIZE: config.header_table_size,
             SettingCodes.MAX_CONCURRENT_STREAMS: config.concurrency,
             SettingCodes.INITIAL_WINDOW_SIZE: config.initial_window_size,
@@ -60,6 +61,8 @@ class Greeting:
             settings[SettingCodes.ENABLE_PUSH] = int(config.enable_push)
         elif config.enable_connect_protocol:
             settings[SettingCodes.ENABLE_CONNECT_PROTOCOL] = 1
+        if config.no_rfc7540_priorities:
+            settings[NO_RFC7540_PRIORITIES] = 1
         return settings
 
     def begin(self, loop: asyncio.AbstractEventLoop, expired: Callable[[], None]) -> None:

@@ -23,6 +23,7 @@ DEFAULTS: dict[str, Any] = {
     "header_encoding": "utf-8",
     "enable_push": False,
     "enable_connect_protocol": False,
+    "no_rfc7540_priorities": False,
     "keepalive_interval": None,
     "keepalive_timeout": 20,
     "open_timeout": 10,
@@ -82,7 +83,7 @@ SECONDS = {
 }
 #: The most that any of them may be.
 CENTURY = 100 * 365 * 24 * 60 * 60
-BOOLEANS = {"enable_push", "enable_connect_protocol"}
+BOOLEANS = {"enable_push", "enable_connect_protocol", "no_rfc7540_priorities"}
 ENCODINGS = {"header_encoding"}
 #: A burst and a rate, or None.
 BUDGETS = {"reset_budget", "control_budget", "window_update_budget", "empty_frame_budget"}

@@ -15,13 +15,14 @@ from hyperframe.frame import (
     GoAwayFrame,
     HeadersFrame,
     PriorityFrame,
+    SettingsFrame,
 )
 
 import aioh2
 from aioh2 import Priority
 
 from .test_closing import Timed
-from .wire import REQUEST, RESPONSE, Case, Peer, settle
+from .wire import PREFACE, REQUEST, RESPONSE, Case, Peer, settle
 
 NO_RFC7540_PRIORITIES = 9
 PRIORITY_UPDATE = 16
@@ -80,6 +81,30 @@ class TestServer(PriorityCase):
     async def test_in_turn_without_any_signal(self) -> None:
         peer, _ = await self.serving(None, None)
         self.assertEqual(await self.order(peer), [1, 3] * 3)
+
+    async def test_announced(self) -> None:
+        peer = Peer(aioh2.H2Protocol(False, no_rfc7540_priorities=True))
+        peer.protocol.connection_made(peer.transport)
+        peer.send_bytes(PREFACE)
+        peer.send(SettingsFrame(settings={SettingCodes.INITIAL_WINDOW_SIZE: 1_000_000}))
+        settings = (await peer.frames(SettingsFrame))[0].settings
+        self.assertEqual(settings[NO_RFC7540_PRIORITIES], 1)
+        peer.send(SettingsFrame(flags=["ACK"]))
+        for stream_id in (1, 3):
+            peer.request(stream_id)
+        # a signal of RFC 7540, which is ignored: equal urgencies go one after the other
+        peer.send(PriorityFrame(3, depends_on=0, stream_weight=255))
+        peer.protocol.pause_writing()
+        for _ in range(2):
+            stream = await anext(peer.protocol)
+            await stream.start_response(RESPONSE)
+            self.start(stream.send_data(bytes(48_000), end_stream=True))
+        await settle()
+        self.assertEqual(await self.order(peer), [1, 1, 1, 3, 3, 3])
+        peer.protocol.update_settings({NO_RFC7540_PRIORITIES: 1})
+        for protocol, value in (peer.protocol, 0), (aioh2.H2Protocol(True), 1):
+            with self.assertRaisesRegex(ValueError, "no_rfc7540_priorities sets it"):
+                protocol._driver.connection.check_settings({NO_RFC7540_PRIORITIES: value})
 
     async def test_the_field_of_a_request(self) -> None:
         peer, _ = await self.serving("u=5", "u=0", None)
