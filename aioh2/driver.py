@@ -416,11 +416,13 @@ class Driver:
 
         h2 knows of it already. Only what ``event_received`` calls at once can come before it.
         """
-        if not self._dispatching or self.connection.is_alive(stream_id):
+        if not self._dispatching:
             return
-        for event in self._dispatching:
-            if isinstance(event, events.StreamReset) and event.stream_id == stream_id:
-                raise _reset_by(event)
+        resets = (event for event in self._dispatching if isinstance(event, events.StreamReset))
+        ahead = (event for event in resets if event.stream_id == stream_id)
+        reset = None if self.connection.is_alive(stream_id) else next(ahead, None)
+        if reset is not None:
+            raise _reset_by(reset)
 
     def check_size(self, size: int) -> None:
         """Raise for a header list that the peer has said it does not take (section 6.5.2).

@@ -7,6 +7,7 @@ or need of a loop what uvloop has not: these name a loop of their own.
 from __future__ import annotations
 
 import asyncio
+import importlib
 import os
 import pathlib
 import unittest
@@ -14,8 +15,7 @@ import unittest
 _LOOP = os.environ.get("AIOH2_TEST_LOOP", "")
 if _LOOP == "uvloop":
     # where it is not installed this fails: nothing is to pass for having run on another loop
-    import uvloop
-
+    uvloop = importlib.import_module("uvloop")
     asyncio.set_event_loop_policy(uvloop.EventLoopPolicy())
 elif _LOOP:
     raise ValueError(f"AIOH2_TEST_LOOP is not uvloop, or nothing, but {_LOOP!r}")

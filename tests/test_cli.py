@@ -787,7 +787,7 @@ class TestInfo(CommandCase):
 
     async def test_announcements(self) -> None:
         async def announce(protocol: aioh2.H2Protocol) -> None:
-            protocol.update_settings({9: 1, 0xFACE: 7})
+            protocol.update_settings({0xFACE: 7})
             protocol.advertise_alternative_service('h2="b.test:443"', origin="https://a.test")
             protocol.send_origins(["https://a.test", "https://b.test"])
             async for stream in protocol:
@@ -796,7 +796,9 @@ class TestInfo(CommandCase):
                 await stream.start_response(headers, end_stream=True)
 
         context, authority, _ = self.contexts()
-        async with await aioh2.start_server(announce, "127.0.0.1", 0, ssl=context) as server:
+        async with await aioh2.start_server(
+            announce, "127.0.0.1", 0, ssl=context, no_rfc7540_priorities=True
+        ) as server:
             url = f"https://127.0.0.1:{server.sockets[0].getsockname()[1]}"
             done = await self.command("info", url, "--cacert", str(authority))
         self.assertEqual(done.code, 0, done.err)
