@@ -476,7 +476,21 @@ class TestGet(CommandCase):
         async with server:
             port = server.sockets[0].getsockname()[1]
             await self.fails("no connection", "get", f"http://127.0.0.1:{port}/", code=3)
-            await self.fails("TLS: ", "get", f"https://127.0.0.1:{port}/", code=3)
+            why = "TLS: wrong version number; a server without TLS is at http://"
+            await self.fails(why, "get", f"https://127.0.0.1:{port}/", code=3)
+            server.close()
+        await settle()
+
+    async def test_tls_that_is_refused(self) -> None:
+        async def refuse(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            # the alert handshake_failure (RFC 8446 section 6.2)
+            writer.write(b"\x15\x03\x01\x00\x02\x02\x28")
+            writer.close()
+
+        server = await asyncio.start_server(refuse, "127.0.0.1", 0)
+        async with server:
+            url = f"https://127.0.0.1:{server.sockets[0].getsockname()[1]}/"
+            await self.fails(r"TLS: [^;]*handshake failure\n", "get", url, code=3)
             server.close()
         await settle()
 

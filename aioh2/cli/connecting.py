@@ -99,8 +99,9 @@ class Connector:
         except ssl.SSLCertVerificationError as error:
             why = f"{error.verify_message.rstrip('.')}; --cacert FILE trusts its authority"
         except ssl.SSLError as error:
-            # such as "WRONG_VERSION_NUMBER", where there is no TLS
             why = f"TLS: {(error.reason or str(error)).replace('_', ' ').lower()}"
+            if error.reason == "WRONG_VERSION_NUMBER":
+                why += "; a server without TLS is at http://"
         except (HandshakeError, AIOH2Exception) as error:
             why = str(error)
         except OSError as error:
