@@ -40,6 +40,7 @@ import aioh2
 import aioh2.cli
 from aioh2.cli import exchange, exits, recording, serve, terminal, trace
 from aioh2.cli.exits import Exit, Failure
+from aioh2.cli.get import Printed
 from aioh2.cli.urls import URL, Origin
 
 from .wire import Case, settle
@@ -633,6 +634,13 @@ class TestGet(CommandCase):
         pipe.close()
         self.assertEqual((done.code, done.err), (141, ""))
 
+    async def test_nobody_reads_a_socket(self) -> None:
+        """Where standard output is one, as with a parent on uvloop, its end may be a reset."""
+        async with self.serving() as url:
+            with mock.patch.object(Printed, "write", side_effect=ConnectionResetError):
+                done = await self.command("get", f"{url}/large")
+        self.assertEqual((done.code, done.err), (141, ""))
+
 
 class TestProgress(CommandCase):
     async def asyncSetUp(self) -> None:
@@ -727,7 +735,8 @@ class TestPing(CommandCase):
             done = await self.command("ping", url, "-c", "2", "-i", "0.01", "--json", "-v")
         told = json.loads(done.out)
         self.assertEqual((told["origin"], told["sent"], told["answered"]), (url, 2, 2))
-        self.assertTrue(0 < told["ms"]["min"] <= told["ms"]["avg"] <= told["ms"]["max"])
+        # a loop may count whole milliseconds
+        self.assertTrue(0 <= told["ms"]["min"] <= told["ms"]["avg"] <= told["ms"]["max"])
         self.assertEqual(len(told["ms"]["each"]), 2)
         self.assertEqual(done.err.count("> PING"), 2)
 

@@ -25,8 +25,6 @@ from .wire import Case, settle
 
 ROOT = pathlib.Path(__file__).parent.parent
 DOCS = ROOT / "docs"
-# Pages that start TLS inside of a stream, which uvloop does not.
-_ON_ASYNCIO = {DOCS / "alpn.rst"}
 # Seconds for all blocks of a page.
 _LIMIT = 30
 _BLOCK = re.compile(
@@ -66,6 +64,9 @@ async def run(block: Block, path: str, names: dict[str, Any]) -> None:
 
 
 class PageCase(Case):
+    # some start TLS inside of a stream, which uvloop does not, and one runs a uvloop of its own
+    loop_factory = asyncio.SelectorEventLoop
+
     async def run_page(self, text: str, path: str = "page.rst") -> None:
         names: dict[str, Any] = {"__name__": "page"}
         printed = io.StringIO()
@@ -87,16 +88,9 @@ class PageCase(Case):
                 await self.run_page(path.read_text(encoding="utf-8"), str(path))
 
 
-class TestPagesOnAsyncio(PageCase):
-    loop_factory = asyncio.SelectorEventLoop
-
-    async def test_pages(self) -> None:
-        await self.run_pages(_ON_ASYNCIO)
-
-
 class TestPages(PageCase):
     async def test_pages(self) -> None:
-        await self.run_pages({ROOT / "README.rst", *DOCS.rglob("*.rst")} - _ON_ASYNCIO)
+        await self.run_pages({ROOT / "README.rst", *DOCS.rglob("*.rst")})
 
     async def test_what_is_run(self) -> None:
         page = """

@@ -706,6 +706,9 @@ async def opened(self: Any, **options: Any) -> Any:
 
 
 class TestTunnel(Whole):
+    # uvloop's start_tls() takes nothing but sockets
+    loop_factory = asyncio.SelectorEventLoop
+
     async def both(self, near: Any, server: Any = None, **options: Any) -> Any:
         """Run ``near(reader, writer, stream)`` on the server; return the client's end."""
         self.errors: list[BaseException] = []

@@ -44,7 +44,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return _fail(failure.code, str(failure))
     except KeyboardInterrupt:
         return Exit.INTERRUPTED
-    except BrokenPipeError:
+    except (BrokenPipeError, ConnectionResetError):
+        # the latter where it is a socket, as of a parent on uvloop
         _close_stdout()
         return Exit.PIPE
     except OSError as error:

@@ -160,7 +160,7 @@ class Printed:
             self.write(_head(exchange))
 
     def write(self, data: bytes) -> None:
-        """Write bytes; raises ``BrokenPipeError`` where nobody reads them."""
+        """Write bytes; raises OSError where nobody reads them."""
         sys.stdout.buffer.write(data)
         sys.stdout.buffer.flush()
 
