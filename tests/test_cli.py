@@ -191,6 +191,8 @@ async def late(stream: aioh2.H2Stream) -> None:
     """Reads only when the client has sent all that it may."""
     for _ in range(2):
         await stream.protocol.ping()
+    # long enough to be seen on a loop that counts whole milliseconds
+    await asyncio.sleep(0.02)
     await echo(stream)
 
 
