@@ -685,7 +685,11 @@ class Driver:
 
     def close_for(self, error_code: ErrorCodes, reason: str) -> None:
         """Close with GOAWAY."""
-        self.closing.close_for(error_code, reason)
+        if error_code == ErrorCodes.SETTINGS_TIMEOUT and not self.greeting.has_come:
+            # both limits are of one option, and on a coarse clock this one may be over first
+            self._open_expired()
+        else:
+            self.closing.close_for(error_code, reason)
 
     def reset_for(self, stream_id: int, reason: str) -> None:
         """Reset one stream."""

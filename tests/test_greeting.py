@@ -136,6 +136,14 @@ class TestGreeting(Timed):
             self.assertFalse(protocol.is_closing)
             protocol.abort()
 
+    async def test_open_timeout_whose_timer_comes_second(self) -> None:
+        peer = await ungreeted(True, open_timeout=3)
+        call = await self.waiting(peer.protocol.wait_open())
+        peer.protocol._driver.close_for(aioh2.ErrorCodes.SETTINGS_TIMEOUT, "no acknowledgement")
+        await settle()
+        self.assertIsInstance(call.exception(), aioh2.HandshakeError)
+        self.assertIn("the peer sent nothing for 3 s", str(call.exception()))
+
     async def test_open_timeout(self) -> None:
         peer = await ungreeted(True, open_timeout=3)
         call = await self.waiting(peer.protocol.wait_open())
